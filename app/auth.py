@@ -1,0 +1,181 @@
+"""From a bearer token to a caller: opaque tokens, looked up by keyed digest, cached for at most a second."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app import clock
+from app.crypto import token_well_formed
+from app.db import database
+from app.errors import Forbidden, Unauthenticated
+from app.keys import keyring
+from app.models.residents import Resident
+from app.models.sessions import LoginSession, PrincipalKind
+from app.models.staff import Grant, Role, Staff, StaffStatus
+from app.policy import POLICY, Rule
+from app.signals import signals
+
+ACCESS_PREFIX = "jcs_"
+REFRESH_PREFIX = "jcr_"
+STEP_UP = timedelta(minutes=5)
+_CACHE_SECONDS = 1.0
+_CACHE_SIZE = 10_000
+
+
+class StepUpRequired(Forbidden):
+    """Something sensitive: prove again that it is you (`POST /v1/sessions/current/step-up`)."""
+
+    code = "step_up_required"
+    title_en, title_zh = "Confirm with a fresh TOTP code first", "请先进行二次验证"
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """One grant of a caller: a role in a region, or in an organisation."""
+
+    role: Role
+    region_id: UUID | None
+    organisation_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where a caller may do one operation: these regions with all below them, and for these organisations."""
+
+    region_ids: frozenset[UUID]
+    organisation_ids: frozenset[UUID]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is calling, with everything that decides what they may do."""
+
+    kind: PrincipalKind
+    id: UUID
+    session_id: UUID | None = None
+    grants: tuple[Granted, ...] = ()
+    community_id: UUID | None = None
+    stepped_up_at: datetime | None = None
+
+    @property
+    def is_resident(self) -> bool:
+        """A resident, not staff."""
+        return self.kind is PrincipalKind.RESIDENT
+
+    def scope(self, operation: str) -> Scope:
+        """The part of the world in which the caller holds a role that `operation` needs."""
+        return self.scope_of(POLICY[operation].roles)
+
+    def scope_of(self, roles: Iterable[Role]) -> Scope:
+        """The part of the world in which the caller holds one of `roles`."""
+        wanted = frozenset(roles)
+        held = [granted for granted in self.grants if granted.role in wanted]
+        return Scope(
+            frozenset(granted.region_id for granted in held if granted.region_id),
+            frozenset(granted.organisation_id for granted in held if granted.organisation_id),
+        )
+
+
+SYSTEM = Caller(PrincipalKind.SYSTEM, UUID(int=0))
+
+
+def authorise(caller: Caller | None, rule: Rule) -> None:
+    """Refuse who may not call this operation at all. Deny is the default."""
+    if rule.anonymous:
+        return
+    if caller is None:
+        raise Unauthenticated
+    if caller.is_resident:
+        if not rule.resident:
+            raise Forbidden
+        return
+    if not any(granted.role in rule.roles for granted in caller.grants):
+        raise Forbidden
+    if rule.step_up and (caller.stepped_up_at is None or clock.now() - caller.stepped_up_at > STEP_UP):
+        raise StepUpRequired
+
+
+async def identify(authorization: str | None) -> Caller | None:
+    """The caller behind an `Authorization` header; None without one, 401 for anything that is not a live token."""
+    if authorization is None:
+        return None
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not token_well_formed(ACCESS_PREFIX, token):
+        raise Unauthenticated
+    digest = keyring.token_digest(token)
+    cached = _cache.get(digest)
+    if cached is not None and cached[0] > clock.monotonic():
+        return cached[1]
+    async with database.reading() as session:
+        caller = await _lookup(session, keyring.token_digests(token))
+    if caller is None:
+        raise Unauthenticated
+    if len(_cache) >= _CACHE_SIZE:
+        _cache.clear()
+    _cache[digest] = (clock.monotonic() + _CACHE_SECONDS, caller)
+    return caller
+
+
+def topic(principal_id: UUID) -> str:
+    """The signal that makes every process forget what it cached of this principal."""
+    return f"caller:{principal_id}"
+
+
+_cache: dict[str, tuple[float, Caller]] = {}
+
+
+def _forget(heard: str) -> None:
+    name, _, principal_id = heard.partition(":")
+    if name == "caller":
+        for digest in [key for key, (_, caller) in _cache.items() if str(caller.id) == principal_id]:
+            _cache.pop(digest, None)
+
+
+signals.listen(_forget)
+
+
+async def _lookup(session: AsyncSession, digests: list[str]) -> Caller | None:
+    login = await session.scalar(
+        select(LoginSession).where(
+            LoginSession.access_digest.in_(digests),
+            LoginSession.access_expires_at > clock.now(),
+            LoginSession.revoked_at.is_(None),
+        )
+    )
+    if login is None:
+        return None
+    if login.principal_kind is PrincipalKind.RESIDENT:
+        return await _resident(session, login)
+    return await _staff(session, login)
+
+
+async def _resident(session: AsyncSession, login: LoginSession) -> Caller | None:
+    row = (
+        await session.execute(
+            select(Resident.community_id).where(
+                Resident.id == login.principal_id, Resident.deleted_at.is_(None)
+            )
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    return Caller(PrincipalKind.RESIDENT, login.principal_id, login.id, community_id=row.community_id)
+
+
+async def _staff(session: AsyncSession, login: LoginSession) -> Caller | None:
+    active = await session.scalar(
+        select(Staff.id).where(Staff.id == login.principal_id, Staff.status == StaffStatus.ACTIVE)
+    )
+    if active is None:
+        return None
+    rows = await session.execute(
+        select(Grant.role, Grant.region_id, Grant.organisation_id).where(
+            Grant.staff_id == active, (Grant.expires_at.is_(None)) | (Grant.expires_at > clock.now())
+        )
+    )
+    grants = tuple(Granted(row.role, row.region_id, row.organisation_id) for row in rows)
+    return Caller(PrincipalKind.STAFF, active, login.id, grants, stepped_up_at=login.stepped_up_at)

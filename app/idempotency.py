@@ -1,0 +1,133 @@
+"""Repeated requests get the first answer: the key is claimed, and the answer kept, in the transaction of the work."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app import clock
+from app.auth import Caller
+from app.db import insert
+from app.errors import BadRequest, InvalidInput
+from app.keys import vault
+from app.models.idempotency import IdempotencyKey
+
+KEPT = timedelta(days=7)
+_CLAIM = "idempotency_claim"
+_MASKED = "idempotency_masked"
+_VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
+_TABLE, _COLUMN = "idempotency_keys", "answer_sealed"
+
+
+class BadIdempotencyKey(BadRequest):
+    """Empty, longer than 255, or not visible ASCII."""
+
+    code = "bad_idempotency_key"
+    title_en, title_zh = (
+        "Idempotency-Key must be 1 to 255 visible ASCII characters",
+        "Idempotency-Key 必须为 1 至 255 个可见 ASCII 字符",
+    )
+
+
+class IdempotencyKeyReused(InvalidInput):
+    """The same key came with another body."""
+
+    code = "idempotency_key_reused"
+    title_en, title_zh = (
+        "This Idempotency-Key was used with another body",
+        "该 Idempotency-Key 已用于其他请求内容",
+    )
+
+
+class Replay(Exception):
+    """Not an error: the answer was given before, and is given again."""
+
+    def __init__(self, status: int, body: bytes, content_type: str) -> None:
+        super().__init__(status)
+        self.status, self.body, self.content_type = status, body, content_type
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What makes two requests the same."""
+
+    caller: Caller
+    method: str
+    path: str
+    key: str
+    fingerprint: str
+
+    @property
+    def scope(self) -> str:
+        """Caller, method, path and key, as one opaque value."""
+        parts = "\n".join((self.caller.kind, str(self.caller.id), self.method, self.path, self.key))
+        return hashlib.sha256(parts.encode()).hexdigest()
+
+
+def checked_key(key: str) -> str:
+    """The key itself, or 400. A quoted key (RFC 8941 string) is the same key."""
+    bare = key[1:-1] if len(key) > 2 and key[0] == key[-1] == '"' else key
+    if not _VISIBLE.fullmatch(bare):
+        raise BadIdempotencyKey
+    return bare
+
+
+def fingerprint(body: bytes, content_type: str) -> str:
+    """A digest that ignores key order and white space of JSON."""
+    if "json" in content_type:
+        try:
+            body = json.dumps(json.loads(body), sort_keys=True, separators=(",", ":")).encode()
+        except (ValueError, RecursionError):
+            pass
+    return hashlib.sha256(body).hexdigest()
+
+
+async def claim(session: AsyncSession, request: Request) -> None:
+    """Take the key or raise the answer that it led to. A second request waits here for the first one's commit."""
+    values = {"scope": request.scope, "fingerprint": request.fingerprint, "created_at": clock.now()}
+    taken = await session.scalar(
+        insert(IdempotencyKey).values(values).on_conflict_do_nothing().returning(IdempotencyKey.scope)
+    )
+    if taken is None:
+        await _replay(session, request)
+    session.info[_CLAIM] = request.scope
+
+
+def mask_when_replayed(session: AsyncSession, *fields: str) -> None:
+    """These fields of the answer are secrets that are shown once: a replay has them as null."""
+    session.info[_MASKED] = fields
+
+
+async def keep(session: AsyncSession, status: int, body: bytes, content_type: str) -> None:
+    """Store the answer beside the work, when this request claimed a key."""
+    scope = session.info.pop(_CLAIM, None)
+    if scope is None:
+        return
+    masked = session.info.pop(_MASKED, ())
+    if masked:
+        body = json.dumps(json.loads(body) | dict.fromkeys(masked), ensure_ascii=False).encode()
+    sealed = vault.seal(body.decode(), table=_TABLE, column=_COLUMN, row_id=_row_id(scope))
+    await session.execute(
+        update(IdempotencyKey)
+        .where(IdempotencyKey.scope == scope)
+        .values(status=status, headers=content_type, answer_sealed=sealed)
+    )
+
+
+async def _replay(session: AsyncSession, request: Request) -> None:
+    row = await session.scalar(select(IdempotencyKey).where(IdempotencyKey.scope == request.scope))
+    if row is None or row.status is None or row.answer_sealed is None:
+        raise RuntimeError("an idempotency key without its answer was committed")
+    if row.fingerprint != request.fingerprint:
+        raise IdempotencyKeyReused
+    body = vault.open(row.answer_sealed, table=_TABLE, column=_COLUMN, row_id=_row_id(row.scope))
+    raise Replay(row.status, body.encode(), row.headers or "application/json")
+
+
+def _row_id(scope: str) -> UUID:
+    return UUID(scope[:32])

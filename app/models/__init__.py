@@ -1,0 +1,41 @@
+"""What is stored, and which state may follow which. Importing this package registers every table."""
+
+from app.models import (
+    events,
+    hazard_assignments,
+    hazard_categories,
+    hazard_comments,
+    hazard_deadlines,
+    hazard_exports,
+    hazards,
+    households,
+    idempotency,
+    media,
+    notifications,
+    organisations,
+    regions,
+    residents,
+    sessions,
+    staff,
+    tasks,
+)
+
+__all__ = [
+    "events",
+    "hazard_assignments",
+    "hazard_categories",
+    "hazard_comments",
+    "hazard_deadlines",
+    "hazard_exports",
+    "hazards",
+    "households",
+    "idempotency",
+    "media",
+    "notifications",
+    "organisations",
+    "regions",
+    "residents",
+    "sessions",
+    "staff",
+    "tasks",
+]

@@ -1,0 +1,42 @@
+"""Files of hazards made for staff by the worker."""
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import ForeignKey
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.models.base import Entity, JsonObject
+
+
+class ExportFormat(StrEnum):
+    """File formats."""
+
+    CSV = "csv"
+    XLSX = "xlsx"
+
+
+class ExportStatus(StrEnum):
+    """How far it is."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class HazardExport(Entity):
+    """One export: the filter it was asked with, how many rows are written, and where the file is until it expires."""
+
+    __tablename__ = "hazard_exports"
+
+    staff_id: Mapped[UUID] = mapped_column(ForeignKey("staff.id"), index=True)
+    format: Mapped[ExportFormat]
+    filters: Mapped[JsonObject]
+    reason_sealed: Mapped[str]
+    status: Mapped[ExportStatus] = mapped_column(default=ExportStatus.QUEUED)
+    rows_total: Mapped[int] = mapped_column(default=0)
+    rows_done: Mapped[int] = mapped_column(default=0)
+    storage_key: Mapped[str | None]
+    expires_at: Mapped[datetime | None]

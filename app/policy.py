@@ -1,0 +1,147 @@
+"""Who may do what: one row per operation, enforced by `Operation`, printed by `jincai policy`, walked by the tests."""
+
+from dataclasses import dataclass
+
+from app.models.staff import Role
+
+_R = Role
+GRID = frozenset({_R.GRID_WORKER})
+COMMUNITY = frozenset({_R.GRID_WORKER, _R.COMMUNITY_MANAGER})
+STREET = frozenset({_R.STREET_DISPATCHER})
+DEPARTMENT = frozenset({_R.DEPARTMENT_OFFICER})
+MANAGERS = frozenset({_R.COMMUNITY_MANAGER, _R.STREET_DISPATCHER, _R.DISTRICT_ADMIN})
+CASE_STAFF = COMMUNITY | STREET | DEPARTMENT
+CASE_READERS = CASE_STAFF | {_R.DISTRICT_ADMIN, _R.AUDITOR}
+OVERSEERS = MANAGERS | {_R.AUDITOR}
+GRANTERS = MANAGERS | {_R.SYSTEM_ADMIN}
+ALL_STAFF = frozenset(Role)
+
+ROLES_WITH_TOTP = frozenset(
+    {_R.COMMUNITY_MANAGER, _R.STREET_DISPATCHER, _R.DISTRICT_ADMIN, _R.AUDITOR, _R.SYSTEM_ADMIN}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Who may call one operation. Roles are held somewhere: services look at that scope."""
+
+    anonymous: bool = False
+    resident: bool = False
+    roles: frozenset[Role] = frozenset()
+    step_up: bool = False
+
+    @property
+    def callers(self) -> str:
+        """The rule in words, for people."""
+        if self.anonymous:
+            return "anyone"
+        names = ["resident"] if self.resident else []
+        names += sorted(role.value for role in self.roles)
+        return ", ".join(names) + (" (recent TOTP)" if self.step_up else "")
+
+
+def _anyone() -> Rule:
+    return Rule(anonymous=True)
+
+
+def _resident() -> Rule:
+    return Rule(resident=True)
+
+
+def _staff(roles: frozenset[Role], step_up: bool = False) -> Rule:
+    return Rule(roles=roles, step_up=step_up)
+
+
+def _both(roles: frozenset[Role]) -> Rule:
+    return Rule(resident=True, roles=roles)
+
+
+POLICY: dict[str, Rule] = {
+    # operations
+    "read_healthz": _anyone(),
+    "read_readyz": _anyone(),
+    "read_metrics": _anyone(),
+    # sessions
+    "create_wechat_session": _anyone(),
+    "create_staff_session": _anyone(),
+    "refresh_session": _anyone(),
+    "delete_current_session": _both(ALL_STAFF),
+    "step_up_session": _staff(ALL_STAFF),
+    # me
+    "read_me": _both(ALL_STAFF),
+    "update_me": _resident(),
+    "bind_my_phone": _resident(),
+    "set_my_identity": _resident(),
+    "claim_household": _resident(),
+    "list_my_households": _resident(),
+    "end_my_household": _resident(),
+    "export_me": _resident(),
+    "delete_me": _resident(),
+    "list_my_consents": _resident(),
+    "grant_consent": _resident(),
+    "withdraw_consent": _resident(),
+    "add_message_quota": _resident(),
+    "list_my_notifications": _both(ALL_STAFF),
+    "read_my_notification": _both(ALL_STAFF),
+    "list_my_access_log": _resident(),
+    "change_my_password": _staff(ALL_STAFF),
+    "enrol_my_totp": _staff(ALL_STAFF),
+    "confirm_my_totp": _staff(ALL_STAFF),
+    # places
+    "list_regions": _anyone(),
+    "locate_region": _anyone(),
+    "read_region": _anyone(),
+    "update_region": _staff(frozenset({_R.DISTRICT_ADMIN}), step_up=True),
+    "list_organisations": _staff(ALL_STAFF),
+    # pictures
+    "upload_media": _both(CASE_STAFF),
+    "read_media": _both(CASE_READERS),
+    "download_media": _anyone(),
+    # people
+    "list_households": _staff(COMMUNITY),
+    "decide_household": _staff(COMMUNITY),
+    "read_resident": _staff(CASE_READERS),
+    "reveal_resident": _staff(COMMUNITY | STREET),
+    "list_staff": _staff(GRANTERS | {_R.AUDITOR}),
+    "create_staff": _staff(GRANTERS, step_up=True),
+    "read_staff": _staff(GRANTERS | {_R.AUDITOR}),
+    "disable_staff": _staff(GRANTERS, step_up=True),
+    "reset_staff_password": _staff(GRANTERS, step_up=True),
+    "grant_role": _staff(GRANTERS, step_up=True),
+    "revoke_grant": _staff(GRANTERS, step_up=True),
+    "hand_over_staff_hazards": _staff(MANAGERS),
+    # hazards
+    "list_hazard_categories": _anyone(),
+    "update_hazard_category": _staff(frozenset({_R.DISTRICT_ADMIN}), step_up=True),
+    "file_hazard": _both(COMMUNITY),
+    "list_hazards": _both(CASE_READERS),
+    "list_nearby_hazards": _both(CASE_READERS),
+    "read_hazard_map": _anyone(),
+    "read_hazard": _both(CASE_READERS),
+    "read_hazard_timeline": _both(CASE_READERS),
+    "support_hazard": _resident(),
+    "accept_hazard": _staff(GRID),
+    "assign_hazard": _staff(frozenset({_R.COMMUNITY_MANAGER})),
+    "call_street": _staff(COMMUNITY),
+    "dispatch_hazard": _staff(STREET),
+    "refuse_hazard": _staff(DEPARTMENT),
+    "check_in_hazard": _staff(DEPARTMENT),
+    "resolve_hazard": _staff(CASE_STAFF),
+    "confirm_hazard": _resident(),
+    "dispute_hazard": _resident(),
+    "rate_hazard": _resident(),
+    "merge_hazard": _staff(COMMUNITY | STREET),
+    "reject_hazard": _staff(COMMUNITY | STREET),
+    "list_hazard_comments": _both(CASE_READERS),
+    "add_hazard_comment": _both(CASE_STAFF),
+    "redact_hazard": _staff(MANAGERS),
+    "reveal_hazard_reporter": _staff(CASE_STAFF),
+    "read_hazard_statistics": _both(OVERSEERS | CASE_STAFF),
+    "create_hazard_export": _staff(OVERSEERS, step_up=True),
+    "read_hazard_export": _staff(OVERSEERS),
+    "download_hazard_export": _staff(OVERSEERS),
+    # live and outside
+    "stream_events": _both(CASE_READERS),
+    "verify_wechat_push": _anyone(),
+    "receive_wechat_push": _anyone(),
+}

@@ -1,0 +1,66 @@
+"""Pictures: one file per upload, as `wx.uploadFile` sends it."""
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Form, Header, Query, Request, Response, UploadFile
+
+from app import idempotency
+from app.deps import CurrentCaller, ReadSession
+from app.models.media import MediaPurpose
+from app.operation import Operation
+from app.schemas.media import MediaRead, MediaUploaded
+from app.services import media
+
+router = APIRouter(prefix="/v1/media", tags=["media"], route_class=Operation)
+
+_FILE_HEADERS = {
+    "Cache-Control": "private, max-age=300",
+    "Content-Disposition": "inline",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Cross-Origin-Resource-Policy": "cross-origin",
+}
+
+
+@router.post("", status_code=201)
+async def upload_media(
+    request: Request,
+    caller: CurrentCaller,
+    file: UploadFile,
+    purpose: Annotated[MediaPurpose, Form()],
+    idempotency_key: Annotated[str | None, Header(max_length=1000)] = None,
+) -> MediaUploaded:
+    """Upload one JPEG, PNG or WebP picture (up to 10 MiB and 40 megapixels) and refer to it by its id.
+
+    It is re-encoded without any metadata. `location_hint` is what its GPS said: a suggestion, kept nowhere.
+    """
+    data = await file.read()
+    repeat = None
+    if idempotency_key is not None:
+        repeat = idempotency.Request(
+            caller=caller,
+            method="POST",
+            path=request.url.path,
+            key=idempotency.checked_key(idempotency_key),
+            fingerprint=idempotency.fingerprint(purpose.encode() + b"\n" + data, "image"),
+        )
+    return await media.upload(caller, data, purpose, repeat)
+
+
+@router.get("/{media_id}")
+async def read_media(media_id: UUID, caller: CurrentCaller, session: ReadSession) -> MediaRead:
+    """A picture of your own, with fresh links."""
+    return await media.read(session, caller, media_id)
+
+
+@router.get("/{media_id}/{rendition}", response_class=Response, responses={200: {"content": {"image/jpeg": {}}}})
+async def download_media(
+    media_id: UUID,
+    rendition: Literal["main", "thumbnail"],
+    session: ReadSession,
+    expires: Annotated[int, Query(ge=0, le=2**53)],
+    signature: Annotated[str, Query(max_length=200)],
+) -> Response:
+    """The picture behind a signed link. The link is the permission; it ends after a few minutes."""
+    data = await media.download(session, media_id, rendition, expires, signature)
+    return Response(data, media_type=media.CONTENT_TYPE, headers=_FILE_HEADERS)

@@ -1,0 +1,70 @@
+"""What every schema shares: strict input, plain output, pages, coordinates."""
+
+from typing import Annotated, Generic, Literal, TypeVar
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from app.geo import Point, gcj02_from_wgs84
+
+T = TypeVar("T")
+Time = AwareDatetime
+
+
+class Strict(BaseModel):
+    """Input: unknown fields are refused and nothing is coerced."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Read(BaseModel):
+    """Output: read from rows."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class Page(Read, Generic[T]):
+    """One page of a list; `next_cursor` is null on the last one."""
+
+    items: list[T]
+    next_cursor: str | None
+
+
+def _printable(text: str) -> str:
+    if any(
+        ord(char) < 32 and char not in "\n\t" or 0x7F <= ord(char) < 0xA0 or char in _UNSEEN for char in text
+    ):
+        raise PydanticCustomError("control_character", "must not contain control characters")
+    if not text.strip():
+        raise PydanticCustomError("blank", "must not be blank")
+    return text
+
+
+_UNSEEN = "\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff\ufffe\uffff"
+_TEXT = AfterValidator(_printable)
+
+ShortText = Annotated[str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True), _TEXT]
+LongText = Annotated[str, StringConstraints(min_length=1, max_length=500, strip_whitespace=True), _TEXT]
+Longitude = Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False)]
+Latitude = Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)]
+
+
+class Coordinates(Strict):
+    """A point. GCJ-02 when `datum` is absent, as WeChat's maps give it."""
+
+    lng: Longitude
+    lat: Latitude
+    datum: Literal["gcj02", "wgs84"] = "gcj02"
+
+    def gcj02(self) -> Point:
+        """The point as it is stored."""
+        point = Point(self.lng, self.lat)
+        return gcj02_from_wgs84(point) if self.datum == "wgs84" else point
+
+
+class CoordinatesRead(Read):
+    """A point of an answer, always GCJ-02."""
+
+    lng: float
+    lat: float
+    datum: Literal["gcj02"]

@@ -1,0 +1,70 @@
+"""Hazard categories on the wire."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from app.models.base import JsonObject
+from app.models.hazard_categories import Urgency
+from app.models.hazards import HazardLevel
+from app.schemas.base import Read, Strict
+
+
+class Deadline(Strict):
+    """How long one level has, in minutes of working time or of the clock; the warning comes before the end."""
+
+    minutes: Annotated[int, Field(ge=5, le=43_200)]
+    warn_minutes: Annotated[int, Field(ge=1, le=43_200)]
+    clock: Literal["clock", "working"]
+
+    @model_validator(mode="after")
+    def _warns_in_time(self) -> "Deadline":
+        if self.warn_minutes >= self.minutes:
+            raise ValueError("warn_minutes must be less than minutes")
+        return self
+
+
+class HazardCategoryRead(Read):
+    """One category: `nearby_radius_m` 0 switches the search for duplicates off."""
+
+    code: str
+    name: str
+    name_en: str
+    description: str
+    description_en: str
+    hint: str
+    hint_en: str
+    urgency: Urgency
+    public: bool
+    nearby_radius_m: int
+    deadlines: JsonObject
+    exemptions: list[str]
+    keywords: list[str]
+    event_class: JsonObject | None
+    lead_organisation_code: str | None
+    active: bool
+    version: int
+
+
+class HazardCategoryList(Read):
+    """All categories."""
+
+    items: list[HazardCategoryRead]
+    next_cursor: None = None
+
+
+class HazardCategoryUpdate(Strict):
+    """What a district may change."""
+
+    urgency: Annotated[Urgency, Field(strict=False)]
+    public: bool
+    nearby_radius_m: Annotated[int, Field(ge=0, le=2_000)]
+    deadlines: dict[Annotated[HazardLevel, Field(strict=False)], Deadline]
+    lead_organisation_code: Annotated[str, Field(max_length=40)] | None = None
+    active: bool = True
+
+    @model_validator(mode="after")
+    def _every_level(self) -> "HazardCategoryUpdate":
+        if set(self.deadlines) != set(HazardLevel):
+            raise ValueError("a deadline is needed for each level")
+        return self

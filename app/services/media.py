@@ -1,0 +1,257 @@
+"""Pictures: taken in clean, used once, shown through links that expire, erased for good."""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import case, func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app import clock, idempotency, outbox
+from app.auth import Caller
+from app.clients.storage import Storage
+from app.db import database
+from app.errors import FieldError, InvalidInput, NotFound, TooManyRequests
+from app.geo import gcj02_from_wgs84
+from app.ids import new_id
+from app.imaging import Processed
+from app.keys import keyring
+from app.models.media import Media, MediaPurpose, MediaReview
+from app.outside import outside
+from app.schemas.base import CoordinatesRead
+from app.schemas.media import MediaRead, MediaUploaded
+from app.settings import settings
+
+CONTENT_TYPE = "image/jpeg"
+LINK_SECONDS = 600
+RENDITIONS = ("main", "thumbnail")
+_LABEL = "media-link"
+_UNUSED_FOR = timedelta(days=1)
+
+
+class MediaNotUsable(InvalidInput):
+    """An id that is not an unused picture of the caller for this purpose."""
+
+    code = "media_not_usable"
+    title_en, title_zh = "A picture cannot be used here", "图片不可用"
+
+
+class MediaQuotaUsed(TooManyRequests):
+    """So many pictures in one day are no report."""
+
+    code = "media_quota_used"
+    title_en, title_zh = "You have uploaded too many pictures today", "今日上传图片数量已达上限"
+
+
+async def upload(
+    caller: Caller, data: bytes, purpose: MediaPurpose, request: idempotency.Request | None
+) -> MediaUploaded:
+    """Develop, store and register one picture. A repeat with the same key answers as before."""
+    processed = await outside.imaging.process(data)
+    media = _describe(caller, purpose, processed)
+    await outside.storage.put(media.storage_key, processed.main.data)
+    try:
+        await outside.storage.put(media.thumbnail_key, processed.thumbnail.data)
+        return await _register(caller, media, processed, request)
+    except BaseException:
+        await _discard(outside.storage, media)
+        raise
+
+
+async def read(session: AsyncSession, caller: Caller, media_id: UUID) -> MediaRead:
+    """A picture of one's own, with fresh links."""
+    media = await session.get(Media, media_id)
+    if media is None or media.erased_at or (media.owner_kind, media.owner_id) != (caller.kind, caller.id):
+        raise NotFound
+    return describe(media)
+
+
+async def download(session: AsyncSession, media_id: UUID, rendition: str, expires: int, signature: str) -> bytes:
+    """The bytes behind a signed link; 404 when it is edited, expired, or the picture is gone."""
+    payload = _payload(media_id, rendition, expires)
+    if not keyring.mac_ok(_LABEL, payload, signature) or expires < clock.now().timestamp():
+        raise NotFound
+    media = await session.get(Media, media_id)
+    if media is None or media.erased_at is not None:
+        raise NotFound
+    return await outside.storage.get(media.storage_key if rendition == "main" else media.thumbnail_key)
+
+
+async def attach(
+    session: AsyncSession,
+    caller: Caller,
+    media_ids: Sequence[UUID],
+    purpose: MediaPurpose,
+    subject_id: UUID,
+    community_id: UUID,
+) -> None:
+    """Use pictures, once: each must be the caller's own, of this purpose and not used before."""
+    if not media_ids:
+        return
+    order = case({media_id: position for position, media_id in enumerate(media_ids)}, value=Media.id)
+    taken = await session.scalars(
+        update(Media)
+        .where(
+            Media.id.in_(media_ids),
+            Media.owner_kind == caller.kind,
+            Media.owner_id == caller.id,
+            Media.purpose == purpose,
+            Media.subject_id.is_(None),
+            Media.erased_at.is_(None),
+        )
+        .values(subject_kind="hazards", subject_id=subject_id, community_id=community_id, position=order)
+        .returning(Media.id)
+    )
+    usable = set(taken)
+    seen: set[UUID] = set()
+    errors = []
+    for index, media_id in enumerate(media_ids):
+        if media_id not in usable or media_id in seen:
+            errors.append(_not_usable(index))
+        seen.add(media_id)
+    if errors:
+        raise MediaNotUsable(fields=errors)
+    for media_id in media_ids:
+        await outbox.enqueue(session, "review.media", {"media_id": str(media_id)}, key=f"review.media:{media_id}")
+
+
+async def of_subjects(
+    session: AsyncSession, subject_ids: Sequence[UUID], purpose: MediaPurpose | None = None
+) -> list[Media]:
+    """The pictures of some hazards that still exist, in their order."""
+    chosen = [Media.purpose == purpose] if purpose else []
+    rows = await session.scalars(
+        select(Media)
+        .where(Media.subject_kind == "hazards", Media.subject_id.in_(subject_ids), Media.erased_at.is_(None), *chosen)
+        .order_by(Media.subject_id, Media.created_at, Media.position)
+    )
+    return list(rows)
+
+
+async def erase(session: AsyncSession, media: Media) -> None:
+    """Gone from every answer now, from the disk within seconds."""
+    media.erased_at = clock.now()
+    keys = [media.storage_key, media.thumbnail_key]
+    await outbox.enqueue(session, "media.erase", {"keys": list(keys)}, key=f"media.erase:{media.id}")
+
+
+async def erase_objects(keys: Sequence[str]) -> None:
+    """The worker's part: take the bytes away."""
+    for key in keys:
+        await outside.storage.delete(key)
+
+
+async def erase_unused(session: AsyncSession) -> int:
+    """Pictures that were uploaded and never used; how many went."""
+    rows = list(
+        await session.scalars(
+            select(Media)
+            .where(
+                Media.subject_id.is_(None), Media.erased_at.is_(None), Media.created_at < clock.now() - _UNUSED_FOR
+            )
+            .limit(200)
+            .with_for_update(skip_locked=True)
+        )
+    )
+    for media in rows:
+        await erase(session, media)
+    return len(rows)
+
+
+def shown_to_public(media: Media) -> bool:
+    """Only what the content check let pass."""
+    return media.review is MediaReview.PASSED
+
+
+def describe(media: Media) -> MediaRead:
+    """The picture with links that work for a few minutes."""
+    return MediaRead(
+        id=media.id,
+        content_type=media.content_type,
+        bytes=media.bytes,
+        width=media.width,
+        height=media.height,
+        url=signed_url(media.id, "main"),
+        thumbnail_url=signed_url(media.id, "thumbnail"),
+    )
+
+
+def signed_url(media_id: UUID, rendition: str, seconds: int = LINK_SECONDS) -> str:
+    """A link that works for `seconds`, up to half of that longer so that neighbours in time share one."""
+    step = seconds // 2
+    expires = (int(clock.now().timestamp()) // step + 3) * step
+    signature = keyring.mac(_LABEL, _payload(media_id, rendition, expires))
+    path = f"/v1/media/{media_id}/{rendition}?expires={expires}&signature={signature}"
+    return settings.base_url + path
+
+
+def _payload(media_id: UUID, rendition: str, expires: int) -> bytes:
+    return f"{media_id}/{rendition}/{expires}".encode()
+
+
+def _describe(caller: Caller, purpose: MediaPurpose, processed: Processed) -> Media:
+    media_id = new_id()
+    return Media(
+        id=media_id,
+        owner_kind=caller.kind,
+        owner_id=caller.id,
+        purpose=purpose,
+        content_type=CONTENT_TYPE,
+        bytes=len(processed.main.data),
+        width=processed.main.width,
+        height=processed.main.height,
+        sha256=hashlib.sha256(processed.main.data).hexdigest(),
+        storage_key=f"media/{media_id.hex[-2:]}/{media_id}-main.jpg",
+        thumbnail_key=f"media/{media_id.hex[-2:]}/{media_id}-thumbnail.jpg",
+    )
+
+
+async def _register(
+    caller: Caller, media: Media, processed: Processed, request: idempotency.Request | None
+) -> MediaUploaded:
+    answer = MediaUploaded(**describe(media).model_dump(), location_hint=_hint(processed))
+    async with database.transaction() as session:
+        if request is not None:
+            await idempotency.claim(session, request)
+        await _require_quota(session, caller)
+        session.add(media)
+        await session.flush()
+        await idempotency.keep(session, 201, answer.model_dump_json().encode(), "application/json")
+    return answer
+
+
+async def _require_quota(session: AsyncSession, caller: Caller) -> None:
+    today = await session.scalar(
+        select(func.count())
+        .select_from(Media)
+        .where(
+            Media.owner_kind == caller.kind,
+            Media.owner_id == caller.id,
+            Media.created_at > clock.now() - timedelta(days=1),
+        )
+    )
+    if (today or 0) >= settings.media_daily_limit:
+        raise MediaQuotaUsed(retry_after=3600)
+
+
+async def _discard(storage: Storage, media: Media) -> None:
+    """Best effort: what stays behind is found by `jincai verify`."""
+    for key in (media.storage_key, media.thumbnail_key):
+        await storage.delete(key)
+
+
+def _hint(processed: Processed) -> CoordinatesRead | None:
+    if processed.gps_wgs84 is None:
+        return None
+    point = gcj02_from_wgs84(processed.gps_wgs84)
+    return CoordinatesRead(lng=round(point.lng, 6), lat=round(point.lat, 6), datum="gcj02")
+
+
+def _not_usable(index: int) -> FieldError:
+    return FieldError(
+        ("body", "media_ids", index),
+        MediaNotUsable.code,
+        "is not an unused picture of yours for this purpose",
+        "不是您上传的、用途相符且未使用过的图片",
+    )

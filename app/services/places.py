@@ -1,0 +1,97 @@
+"""Which community and grid a point lies in, from an index of the outlines in memory."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
+
+from app.errors import FieldError, InvalidInput
+from app.events import Place
+from app.geo import Point, RegionIndex, RegionShape, parse_polygon
+from app.models.regions import Region, RegionAncestor, RegionLevel
+from app.signals import signals
+
+TOPIC = "regions"
+
+
+class OutsideDistrict(InvalidInput):
+    """The point lies in no community; `nearest_community` is the closest one."""
+
+    code = "outside_district"
+    title_en, title_zh = "This place is outside all communities of the district", "该位置不在本区任何社区范围内"
+
+
+@dataclass(slots=True)
+class _Held:
+    index: RegionIndex | None = None
+    names: dict[UUID, str] | None = None
+
+
+_held = _Held()
+
+
+def _forget(heard: str) -> None:
+    if heard == TOPIC:
+        _held.index = None
+
+
+signals.listen(_forget)
+
+
+async def locate(session: AsyncSession, point: Point, loc: tuple[str, ...]) -> Place:
+    """The community of a GCJ-02 point and its grid (else the community again); 422 outside, naming the nearest."""
+    index = _held.index or await _load(session)
+    found = index.locate(point.lng, point.lat)
+    if found is not None:
+        return Place(found.community_id, found.grid_id or found.community_id)
+    raise _outside(index, point, loc)
+
+
+async def _load(session: AsyncSession) -> RegionIndex:
+    above = aliased(Region)
+    rows = (
+        await session.execute(
+            select(Region.id, Region.code, Region.level, Region.polygon, Region.name, above.id.label("community_id"))
+            .join(RegionAncestor, RegionAncestor.region_id == Region.id)
+            .join(above, above.id == RegionAncestor.ancestor_id)
+            .where(
+                Region.level.in_([RegionLevel.COMMUNITY, RegionLevel.GRID]),
+                above.level == RegionLevel.COMMUNITY,
+                Region.polygon.is_not(None),
+            )
+        )
+    ).all()
+    shapes = [
+        RegionShape(
+            row.id,
+            row.code,
+            "grid" if row.level is RegionLevel.GRID else "community",
+            row.community_id,
+            parse_polygon(row.polygon),
+        )
+        for row in rows
+    ]
+    _held.names = {row.id: row.name for row in rows}
+    _held.index = RegionIndex(shapes)
+    return _held.index
+
+
+def _outside(index: RegionIndex, point: Point, loc: tuple[str, ...]) -> OutsideDistrict:
+    nearest = index.nearest_community(point.lng, point.lat)
+    if nearest is None:
+        return OutsideDistrict()
+    name = (_held.names or {}).get(nearest.community_id, "")
+    metres = round(nearest.distance_m)
+    message_en = f"outside the district; the nearest community is {name}, {metres} m away"
+    message_zh = f"不在本区范围内，最近的社区为{name}，距离 {metres} 米"
+    field = FieldError(loc, OutsideDistrict.code, message_en, message_zh)
+    return OutsideDistrict(
+        message_en,
+        message_zh,
+        fields=[field],
+        nearest_community_id=str(nearest.community_id),
+        nearest_community=name,
+        distance_m=metres,
+    )

@@ -1,0 +1,131 @@
+"""What an operator may set: environment variables with the prefix `JINCAI_`, checked before anything starts."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.crypto import DEV_SECRET_KEYS, Keyring
+from app.sandbox.credentials import (
+    SANDBOX_APPID,
+    SANDBOX_PUSH_AES_KEY,
+    SANDBOX_PUSH_TOKEN,
+    SANDBOX_SECRET,
+)
+
+WECHAT_API = "https://api.weixin.qq.com"
+
+
+class Settings(BaseSettings):
+    """All settings with their development defaults; `problems()` says what production still lacks."""
+
+    model_config = SettingsConfigDict(env_prefix="JINCAI_", extra="ignore")
+
+    env: Literal["dev", "prod"] = "dev"
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=1, le=65535)
+    public_url: str = ""
+    seed: Literal["demo", "none", ""] = ""
+    log_format: Literal["json", "text"] = "json"
+    trusted_proxies: int = Field(default=0, ge=0, le=10)
+    cors_origins: str = ""
+
+    database_url: str = "sqlite:///var/jincai.db"
+    read_database_url: str = ""
+    database_pool_size: int = Field(default=16, ge=1, le=200)
+    redis_url: str = ""
+    media_url: str = ""
+
+    secret_keys: str = DEV_SECRET_KEYS
+    clock_offset_seconds: float = 0
+
+    wechat_api_base: str = ""
+    wechat_appid: str = ""
+    wechat_secret: str = ""
+    wechat_push_token: str = ""
+    wechat_push_aes_key: str = ""
+    wechat_template_progress: str = ""
+
+    worker: Literal["embedded", "external"] = "embedded"
+    worker_poll_seconds: float = Field(default=2.0, gt=0, le=60)
+    job_lease_seconds: float = Field(default=60.0, gt=0, le=3600)
+
+    rate_limit_caller: str = "1200/minute"
+    rate_limit_address: str = "2400/minute"
+    hazard_dispute_days: int = Field(default=7, ge=1, le=90)
+    media_daily_limit: int = Field(default=200, ge=1)
+
+    @field_validator("database_url", "read_database_url")
+    @classmethod
+    def _known_engine(cls, value: str) -> str:
+        if value and not value.startswith(("sqlite://", "postgresql://")):
+            raise ValueError("must start with sqlite:// or postgresql://")
+        return value
+
+    @field_validator("secret_keys")
+    @classmethod
+    def _usable_keys(cls, value: str) -> str:
+        Keyring(value)
+        return value
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether the embedded database is in use."""
+        return self.database_url.startswith("sqlite")
+
+    @property
+    def seed_demo(self) -> bool:
+        """Whether the demo community is wanted: by default in development only."""
+        return self.seed == "demo" or (self.seed == "" and self.env == "dev")
+
+    @property
+    def media_location(self) -> str:
+        """Where pictures are kept, as a URL."""
+        return self.media_url or f"file://{Path('var/media').absolute()}"
+
+    @property
+    def sandbox_wechat(self) -> bool:
+        """Whether WeChat is emulated in this process: development without WeChat settings."""
+        return self.env == "dev" and not self.wechat_api_base and not self.wechat_appid
+
+    @property
+    def base_url(self) -> str:
+        """The address that clients reach us at, without a trailing slash."""
+        return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+    def problems(self) -> list[str]:
+        """One clear line for each setting that production must not start with."""
+        return self._production_problems() if self.env == "prod" else []
+
+    def _production_problems(self) -> list[str]:
+        found = [f"JINCAI_{name.upper()} is not set" for name in _REQUIRED_IN_PROD if not getattr(self, name)]
+        if self.secret_keys == DEV_SECRET_KEYS:
+            found.append("JINCAI_SECRET_KEYS is the published development key")
+        if self.wechat_api_base not in ("", WECHAT_API):
+            found.append(f"JINCAI_WECHAT_API_BASE must be {WECHAT_API}")
+        for name, known in _SANDBOX_VALUES.items():
+            if getattr(self, name) == known:
+                found.append(f"JINCAI_{name.upper()} is a published sandbox value")
+        if self.clock_offset_seconds:
+            found.append("JINCAI_CLOCK_OFFSET_SECONDS must be 0")
+        if not self.public_url.startswith("https://"):
+            found.append("JINCAI_PUBLIC_URL must start with https://")
+        return found
+
+
+_REQUIRED_IN_PROD = (
+    "public_url",
+    "wechat_appid",
+    "wechat_secret",
+    "wechat_push_token",
+    "wechat_push_aes_key",
+)
+_SANDBOX_VALUES = {
+    "wechat_appid": SANDBOX_APPID,
+    "wechat_secret": SANDBOX_SECRET,
+    "wechat_push_token": SANDBOX_PUSH_TOKEN,
+    "wechat_push_aes_key": SANDBOX_PUSH_AES_KEY,
+}
+
+settings = Settings()
