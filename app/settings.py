@@ -20,7 +20,7 @@ WECHAT_API = "https://api.weixin.qq.com"
 class Settings(BaseSettings):
     """All settings with their development defaults; `problems()` says what production still lacks."""
 
-    model_config = SettingsConfigDict(env_prefix="JINCAI_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="JINCAI_", extra="ignore", hide_input_in_errors=True)
 
     env: Literal["dev", "prod"] = "dev"
     host: str = "127.0.0.1"
@@ -100,7 +100,7 @@ class Settings(BaseSettings):
 
     def _production_problems(self) -> list[str]:
         found = [f"JINCAI_{name.upper()} is not set" for name in _REQUIRED_IN_PROD if not getattr(self, name)]
-        if self.secret_keys == DEV_SECRET_KEYS:
+        if Keyring(self.secret_keys).has_dev_key:
             found.append("JINCAI_SECRET_KEYS is the published development key")
         if self.wechat_api_base not in ("", WECHAT_API):
             found.append(f"JINCAI_WECHAT_API_BASE must be {WECHAT_API}")
