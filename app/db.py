@@ -76,7 +76,7 @@ class Database:
     async def transaction(self) -> AsyncIterator[AsyncSession]:
         """One write transaction: committed at the end of the block, rolled back when it raises."""
         async with _turn(self._write_gate), _translated():
-            async with AsyncSession(self.writer, expire_on_commit=False, autoflush=False) as session:
+            async with AsyncSession(self.writer, expire_on_commit=False) as session:
                 yield session
                 await session.commit()
         for topic in session.info.pop(_AFTER_COMMIT, ()):

@@ -1,12 +1,15 @@
 """Repeated requests get the first answer: the key is claimed, and the answer kept, in the transaction of the work."""
 
+import contextlib
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
+import orjson
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -80,10 +83,8 @@ def checked_key(key: str) -> str:
 def fingerprint(body: bytes, content_type: str) -> str:
     """A digest that ignores key order and white space of JSON."""
     if "json" in content_type:
-        try:
+        with contextlib.suppress(ValueError, RecursionError):
             body = json.dumps(json.loads(body), sort_keys=True, separators=(",", ":")).encode()
-        except (ValueError, RecursionError):
-            pass
     return hashlib.sha256(body).hexdigest()
 
 
@@ -111,12 +112,24 @@ async def keep(session: AsyncSession, status: int, body: bytes, content_type: st
     masked = session.info.pop(_MASKED, ())
     if masked:
         body = json.dumps(json.loads(body) | dict.fromkeys(masked), ensure_ascii=False).encode()
-    sealed = vault.seal(body.decode(), table=_TABLE, column=_COLUMN, row_id=_row_id(scope))
     await session.execute(
         update(IdempotencyKey)
         .where(IdempotencyKey.scope == scope)
-        .values(status=status, headers=content_type, answer_sealed=sealed)
+        .values(
+            status=status, headers=content_type, answer_sealed=_sealed(scope, body), subject_id=_subject(body)
+        )
     )
+
+
+async def redact(session: AsyncSession, subject_id: UUID, fields: Iterable[str]) -> None:
+    """Erase fields of a subject from the answers kept about it; the keys stay claimed."""
+    rows = await session.scalars(
+        select(IdempotencyKey).where(IdempotencyKey.subject_id == subject_id).with_for_update()
+    )
+    for row in rows:
+        answer = json.loads(_opened(row))
+        answer |= {name: None for name in fields if name in answer}
+        row.answer_sealed = _sealed(row.scope, json.dumps(answer, ensure_ascii=False).encode())
 
 
 async def _replay(session: AsyncSession, request: Request) -> None:
@@ -125,8 +138,22 @@ async def _replay(session: AsyncSession, request: Request) -> None:
         raise RuntimeError("an idempotency key without its answer was committed")
     if row.fingerprint != request.fingerprint:
         raise IdempotencyKeyReused
-    body = vault.open(row.answer_sealed, table=_TABLE, column=_COLUMN, row_id=_row_id(row.scope))
-    raise Replay(row.status, body.encode(), row.headers or "application/json")
+    raise Replay(row.status, _opened(row).encode(), row.headers or "application/json")
+
+
+def _sealed(scope: str, body: bytes) -> str:
+    return vault.seal(body.decode(), table=_TABLE, column=_COLUMN, row_id=_row_id(scope))
+
+
+def _opened(row: IdempotencyKey) -> str:
+    return vault.open(row.answer_sealed or "", table=_TABLE, column=_COLUMN, row_id=_row_id(row.scope))
+
+
+def _subject(body: bytes) -> UUID | None:
+    """The id of the resource in the answer, so that what is erased there is erased here."""
+    with contextlib.suppress(ValueError, TypeError, AttributeError):
+        return UUID(orjson.loads(body).get("id"))
+    return None
 
 
 def _row_id(scope: str) -> UUID:

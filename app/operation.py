@@ -14,7 +14,7 @@ from app.policy import POLICY
 
 CALLER = "jincai.caller"
 SESSION = "jincai.session"
-_SECURITY = [{"bearer": []}]
+_SECURITY: list[dict[str, list[str]]] = [{"bearer": []}]
 
 
 class Operation(APIRoute):

@@ -9,6 +9,7 @@ from typing import cast
 import asyncpg
 
 _CHANNEL = "jincai"
+_ALIVE_SECONDS = 10
 Listener = Callable[[str], None]
 
 
@@ -76,10 +77,10 @@ class Signals:
 
     async def _hear(self, dsn: str) -> None:
         async for connection in _connections(dsn):
-            closed = asyncio.Event()
-            connection.add_termination_listener(lambda _: closed.set())
             await connection.add_listener(_CHANNEL, lambda *heard: self._deliver(cast(str, heard[3])))
-            await closed.wait()
+            while not connection.is_closed():
+                await asyncio.sleep(_ALIVE_SECONDS)
+                await connection.execute("SELECT 1")
 
 
 async def _connections(dsn: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:

@@ -267,7 +267,7 @@ class Hazard(Entity, Subject, Versioned):
     def call(self, worker_id: UUID) -> None:
         """The grid calls the street (网格吹哨)."""
         self._require(HazardStatus.ACCEPTED)
-        self._require_handler(worker_id)
+        self.require_handler(worker_id)
         self._move(HazardStatus.CALLED)
 
     def dispatch(self, lead_organisation_id: UUID) -> None:
@@ -299,7 +299,7 @@ class Hazard(Entity, Subject, Versioned):
         dispute_days: int,
     ) -> None:
         """Whoever has to act says it is settled; the reporter has `dispute_days` to disagree."""
-        self._require(HazardStatus.ACCEPTED, HazardStatus.CALLED, HazardStatus.CHECKED_IN)
+        self.require_resolvable()
         if (outcome is HazardOutcome.UNFIXED) != (unfixed_reason is not None):
             raise InvalidInput.of(
                 ("body", "unfixed_reason"),
@@ -386,6 +386,19 @@ class Hazard(Entity, Subject, Versioned):
         self.reporter_id, self.anonymous = None, True
         self.version += 1
 
+    def require_open(self) -> None:
+        """Somebody still has to act."""
+        self._require(*OPEN_STATUSES)
+
+    def require_resolvable(self) -> None:
+        """Somebody has taken it and, when it is a department, is on site."""
+        self._require(HazardStatus.ACCEPTED, HazardStatus.CALLED, HazardStatus.CHECKED_IN)
+
+    def require_handler(self, worker_id: UUID) -> None:
+        """Only whoever took it."""
+        if self.handler_id != worker_id:
+            raise NotTheHandler
+
     def require_open_for_comments(self) -> None:
         """Updates to a merged hazard belong to the other one."""
         self._not_merged()
@@ -398,10 +411,6 @@ class Hazard(Entity, Subject, Versioned):
         self._not_merged()
         if self.status not in allowed:
             raise WrongHazardStatus(status_now=self.status)
-
-    def _require_handler(self, worker_id: UUID) -> None:
-        if self.handler_id != worker_id:
-            raise NotTheHandler
 
     def _require_reporter(self, resident_id: UUID) -> None:
         if self.reporter_id != resident_id:

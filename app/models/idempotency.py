@@ -1,6 +1,7 @@
 """Answers kept for clients that repeat a request."""
 
 from datetime import datetime
+from uuid import UUID
 
 from sqlalchemy import Index
 from sqlalchemy.orm import Mapped, mapped_column
@@ -15,6 +16,7 @@ class IdempotencyKey(Base):
 
     scope: Mapped[str] = mapped_column(primary_key=True)
     fingerprint: Mapped[str]
+    subject_id: Mapped[UUID | None] = mapped_column(index=True)
     status: Mapped[int | None]
     headers: Mapped[str | None]
     answer_sealed: Mapped[str | None]

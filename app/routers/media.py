@@ -53,7 +53,9 @@ async def read_media(media_id: UUID, caller: CurrentCaller, session: ReadSession
     return await media.read(session, caller, media_id)
 
 
-@router.get("/{media_id}/{rendition}", response_class=Response, responses={200: {"content": {"image/jpeg": {}}}})
+@router.get(
+    "/{media_id}/{rendition}", response_class=Response, responses={200: {"content": {"image/jpeg": {}}}}
+)
 async def download_media(
     media_id: UUID,
     rendition: Literal["main", "thumbnail"],

@@ -32,7 +32,7 @@ class Page(Read, Generic[T]):
 
 def _printable(text: str) -> str:
     if any(
-        ord(char) < 32 and char not in "\n\t" or 0x7F <= ord(char) < 0xA0 or char in _UNSEEN for char in text
+        (ord(char) < 32 and char not in "\n\t") or 0x7F <= ord(char) < 0xA0 or char in _UNSEEN for char in text
     ):
         raise PydanticCustomError("control_character", "must not contain control characters")
     if not text.strip():
@@ -49,12 +49,15 @@ Longitude = Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False)]
 Latitude = Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)]
 
 
+Datum = Literal["gcj02", "wgs84"]
+
+
 class Coordinates(Strict):
     """A point. GCJ-02 when `datum` is absent, as WeChat's maps give it."""
 
     lng: Longitude
     lat: Latitude
-    datum: Literal["gcj02", "wgs84"] = "gcj02"
+    datum: Datum = "gcj02"
 
     def gcj02(self) -> Point:
         """The point as it is stored."""

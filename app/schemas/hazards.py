@@ -164,7 +164,7 @@ class HazardSummary(Read):
     due_at: AwareDatetime | None
     overdue: bool
     created_at: AwareDatetime
-    updated_version: Annotated[int, Field(description="The `version` of the hazard.")]
+    version: int
 
 
 class HandlerRead(Read):
@@ -239,13 +239,16 @@ class HazardRead(Read):
     closed_at: AwareDatetime | None
 
 
+Actor = Literal["reporter", "resident", "grid", "street", "department", "staff", "system"]
+
+
 class TimelineEntry(Read):
     """One step. Names of people are left out; a department is named, staff are `grid`, `street` or `department`."""
 
     seq: int
     type: str
     occurred_at: AwareDatetime
-    actor: Literal["reporter", "resident", "grid", "street", "department", "staff", "system"]
+    actor: Actor
     data: dict[str, str | int | bool | None]
     text: str | None
 

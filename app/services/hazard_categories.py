@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app import events
+from app.auth import Caller
 from app.db import signal_after_commit
 from app.errors import InvalidInput, NotFound, VersionConflict
 from app.models.base import JsonObject
@@ -84,7 +86,9 @@ async def private_codes(session: AsyncSession) -> list[str]:
     return [row.code for row in (await _all(session)).values() if not row.public]
 
 
-async def update(session: AsyncSession, code: str, body: HazardCategoryUpdate, version: int | None) -> HazardCategory:
+async def update(
+    session: AsyncSession, caller: Caller, code: str, body: HazardCategoryUpdate, version: int | None
+) -> HazardCategory:
     """Change a category; hazards that run keep the due time they have."""
     row = await session.scalar(select(HazardCategory).where(HazardCategory.code == code).with_for_update())
     if row is None:
@@ -99,6 +103,8 @@ async def update(session: AsyncSession, code: str, body: HazardCategoryUpdate, v
         lead_organisation_code=body.lead_organisation_code,
         active=body.active,
     )
+    facts: JsonObject = {"category": code, "version": row.version}
+    events.record_access(session, caller, "hazard_category.updated", payload=facts)
     signal_after_commit(session, TOPIC)
     return row
 

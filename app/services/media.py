@@ -67,7 +67,9 @@ async def read(session: AsyncSession, caller: Caller, media_id: UUID) -> MediaRe
     return describe(media)
 
 
-async def download(session: AsyncSession, media_id: UUID, rendition: str, expires: int, signature: str) -> bytes:
+async def download(
+    session: AsyncSession, media_id: UUID, rendition: str, expires: int, signature: str
+) -> bytes:
     """The bytes behind a signed link; 404 when it is edited, expired, or the picture is gone."""
     payload = _payload(media_id, rendition, expires)
     if not keyring.mac_ok(_LABEL, payload, signature) or expires < clock.now().timestamp():
@@ -113,7 +115,9 @@ async def attach(
     if errors:
         raise MediaNotUsable(fields=errors)
     for media_id in media_ids:
-        await outbox.enqueue(session, "review.media", {"media_id": str(media_id)}, key=f"review.media:{media_id}")
+        await outbox.enqueue(
+            session, "review.media", {"media_id": str(media_id)}, key=f"review.media:{media_id}"
+        )
 
 
 async def of_subjects(
@@ -123,7 +127,12 @@ async def of_subjects(
     chosen = [Media.purpose == purpose] if purpose else []
     rows = await session.scalars(
         select(Media)
-        .where(Media.subject_kind == "hazards", Media.subject_id.in_(subject_ids), Media.erased_at.is_(None), *chosen)
+        .where(
+            Media.subject_kind == "hazards",
+            Media.subject_id.in_(subject_ids),
+            Media.erased_at.is_(None),
+            *chosen,
+        )
         .order_by(Media.subject_id, Media.created_at, Media.position)
     )
     return list(rows)
@@ -148,7 +157,9 @@ async def erase_unused(session: AsyncSession) -> int:
         await session.scalars(
             select(Media)
             .where(
-                Media.subject_id.is_(None), Media.erased_at.is_(None), Media.created_at < clock.now() - _UNUSED_FOR
+                Media.subject_id.is_(None),
+                Media.erased_at.is_(None),
+                Media.created_at < clock.now() - _UNUSED_FOR,
             )
             .limit(200)
             .with_for_update(skip_locked=True)

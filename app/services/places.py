@@ -20,7 +20,10 @@ class OutsideDistrict(InvalidInput):
     """The point lies in no community; `nearest_community` is the closest one."""
 
     code = "outside_district"
-    title_en, title_zh = "This place is outside all communities of the district", "该位置不在本区任何社区范围内"
+    title_en, title_zh = (
+        "This place is outside all communities of the district",
+        "该位置不在本区任何社区范围内",
+    )
 
 
 @dataclass(slots=True)
@@ -53,7 +56,14 @@ async def _load(session: AsyncSession) -> RegionIndex:
     above = aliased(Region)
     rows = (
         await session.execute(
-            select(Region.id, Region.code, Region.level, Region.polygon, Region.name, above.id.label("community_id"))
+            select(
+                Region.id,
+                Region.code,
+                Region.level,
+                Region.polygon,
+                Region.name,
+                above.id.label("community_id"),
+            )
             .join(RegionAncestor, RegionAncestor.region_id == Region.id)
             .join(above, above.id == RegionAncestor.ancestor_id)
             .where(

@@ -1,0 +1,35 @@
+"""Exports on the wire."""
+
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import AwareDatetime, Field
+
+from app.models.hazard_exports import ExportFormat, ExportStatus
+from app.models.hazards import HazardStatus
+from app.schemas.base import LongText, Read, Strict
+from app.schemas.hazards import Id
+
+
+class HazardExportCreate(Strict):
+    """Which hazards, in which form, and why (kept sealed beside the audit entry)."""
+
+    format: Annotated[ExportFormat, Field(strict=False)]
+    reason: LongText
+    statuses: list[Annotated[HazardStatus, Field(strict=False)]] = Field(default_factory=list, max_length=9)
+    category: Annotated[str, Field(max_length=40)] | None = None
+    region_id: Id | None = None
+    filed_from: Annotated[AwareDatetime, Field(strict=False)] | None = None
+    filed_until: Annotated[AwareDatetime, Field(strict=False)] | None = None
+
+
+class HazardExportRead(Read):
+    """How far the file is. It can be downloaded while `status` is `done`, until `expires_at`."""
+
+    id: UUID
+    format: ExportFormat
+    status: ExportStatus
+    rows_total: int
+    rows_done: int
+    created_at: AwareDatetime
+    expires_at: AwareDatetime | None

@@ -1,0 +1,196 @@
+"""Statistics that equal a recount of the rows; small cells are suppressed for the public."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from statistics import median
+from typing import Literal
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, exists, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.auth import Caller
+from app.errors import Forbidden
+from app.models.hazard_deadlines import HazardDeadline
+from app.models.hazards import OPEN_STATUSES, Hazard, HazardOutcome, HazardStatus
+from app.models.regions import Region, RegionAncestor, RegionLevel
+from app.schemas.hazard_statistics import HazardStatistics, HazardStatisticsRow, LevelStatisticsRow
+from app.services import hazard_access
+
+MIN_PEOPLE = 5
+GroupBy = Literal["category", "street", "community", "grid"]
+_OPERATION = "read_hazard_statistics"
+_REGION_LEVELS = {
+    "street": RegionLevel.STREET,
+    "community": RegionLevel.COMMUNITY,
+    "grid": RegionLevel.GRID,
+}
+
+
+@dataclass(slots=True)
+class _Cell:
+    people: set[UUID | None] = field(default_factory=set)
+    counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    seconds: list[float] = field(default_factory=list)
+    scores: list[int] = field(default_factory=list)
+
+
+async def compute(
+    session: AsyncSession,
+    caller: Caller,
+    group_by: GroupBy,
+    filed_from: datetime | None,
+    filed_until: datetime | None,
+    region_id: UUID | None,
+    public: bool,
+) -> HazardStatistics:
+    """Count hazards filed in [from, until). Residents get the public's view, staff their own scope."""
+    if caller.is_resident and not public:
+        raise Forbidden
+    chosen = [hazard_access.public() if public else hazard_access.handled_by(caller, _OPERATION)]
+    chosen += _period(filed_from, filed_until, region_id)
+    names = await _names(session, group_by)
+    cells = await _cells(session, group_by, chosen)
+    rows = [_row(key, names.get(key), cell, public) for key, cell in sorted(cells.items())]
+    levels = [] if public else await _levels(session, chosen)
+    return HazardStatistics(group_by=group_by, items=rows, levels=levels)
+
+
+def _period(
+    filed_from: datetime | None, filed_until: datetime | None, region_id: UUID | None
+) -> list[ColumnElement[bool]]:
+    chosen: list[ColumnElement[bool]] = []
+    if filed_from:
+        chosen.append(Hazard.created_at >= filed_from)
+    if filed_until:
+        chosen.append(Hazard.created_at < filed_until)
+    if region_id:
+        below = select(RegionAncestor.region_id).where(RegionAncestor.ancestor_id == region_id)
+        chosen.append(Hazard.region_id.in_(below))
+    return chosen
+
+
+async def _cells(
+    session: AsyncSession, group_by: GroupBy, chosen: Iterable[ColumnElement[bool]]
+) -> dict[str, _Cell]:
+    columns = (
+        Hazard.reporter_id,
+        Hazard.status,
+        Hazard.outcome,
+        _was_overdue().label("was_overdue"),
+        Hazard.disputes,
+        Hazard.created_at,
+        Hazard.resolved_at,
+        Hazard.rating,
+    )
+    if group_by == "category":
+        query = select(Hazard.category.label("key"), *columns)
+    else:
+        query = (
+            select(Region.code.label("key"), *columns)
+            .join(RegionAncestor, RegionAncestor.region_id == Hazard.region_id)
+            .join(Region, Region.id == RegionAncestor.ancestor_id)
+            .where(Region.level == _REGION_LEVELS[group_by])
+        )
+    cells: dict[str, _Cell] = defaultdict(_Cell)
+    for row in await session.execute(query.where(*chosen)):
+        cell = cells[row.key]
+        _count(cell, row.reporter_id, row.status, row.outcome, row.resolved_at is not None)
+        cell.counts["overdue"] += row.was_overdue
+        cell.counts["disputed"] += row.disputes > 0
+        if row.resolved_at is not None:
+            cell.seconds.append((row.resolved_at - row.created_at).total_seconds())
+        if row.rating is not None:
+            cell.scores.append(row.rating)
+    return cells
+
+
+def _was_overdue() -> ColumnElement[bool]:
+    """At any level, not only at the one that has to act now."""
+    return exists().where(HazardDeadline.hazard_id == Hazard.id, HazardDeadline.escalated_at.is_not(None))
+
+
+def _count(
+    cell: _Cell, person: UUID | None, status: HazardStatus, outcome: HazardOutcome | None, resolved: bool
+) -> None:
+    cell.people.add(person)
+    cell.counts["filed"] += 1
+    cell.counts["open"] += status in OPEN_STATUSES
+    cell.counts["resolved"] += resolved
+    cell.counts["rejected"] += status is HazardStatus.REJECTED
+    cell.counts["merged"] += status is HazardStatus.MERGED
+    if status is HazardStatus.CLOSED:
+        cell.counts["closed_fixed" if outcome is HazardOutcome.FIXED else "closed_unfixed"] += 1
+
+
+def _row(key: str, named: tuple[UUID | None, str] | None, cell: _Cell, public: bool) -> HazardStatisticsRow:
+    region_id, name = named or (None, None)
+    if public and len(cell.people) < MIN_PEOPLE:
+        return HazardStatisticsRow.model_construct(
+            **dict.fromkeys(HazardStatisticsRow.model_fields),
+            key=key,
+            name=name,
+            region_id=region_id,
+            suppressed=True,
+        )
+    counts = cell.counts
+    return HazardStatisticsRow(
+        key=key,
+        name=name,
+        region_id=region_id,
+        suppressed=False,
+        filed=counts["filed"],
+        open=counts["open"],
+        resolved=counts["resolved"],
+        closed_fixed=counts["closed_fixed"],
+        closed_unfixed=counts["closed_unfixed"],
+        rejected=counts["rejected"],
+        merged=counts["merged"],
+        overdue=counts["overdue"],
+        disputed=counts["disputed"],
+        median_seconds_to_resolve=round(median(cell.seconds)) if cell.seconds else None,
+        satisfaction=round(sum(cell.scores) / len(cell.scores), 2) if cell.scores else None,
+        ratings=len(cell.scores),
+    )
+
+
+async def _names(session: AsyncSession, group_by: GroupBy) -> dict[str, tuple[UUID | None, str]]:
+    if group_by == "category":
+        return {}
+    rows = await session.execute(
+        select(Region.code, Region.id, Region.name).where(Region.level == _REGION_LEVELS[group_by])
+    )
+    return {row.code: (row.id, row.name) for row in rows}
+
+
+async def _levels(session: AsyncSession, chosen: Iterable[ColumnElement[bool]]) -> list[LevelStatisticsRow]:
+    rows = await session.execute(
+        select(
+            HazardDeadline.level,
+            HazardDeadline.started_at,
+            HazardDeadline.ended_at,
+            HazardDeadline.warned_at,
+            HazardDeadline.escalated_at,
+        )
+        .join(Hazard, Hazard.id == HazardDeadline.hazard_id)
+        .where(*chosen)
+    )
+    spells: dict[str, list[tuple[float | None, bool, bool]]] = defaultdict(list)
+    for row in rows:
+        seconds = (row.ended_at - row.started_at).total_seconds() if row.ended_at else None
+        spells[row.level].append((seconds, row.warned_at is not None, row.escalated_at is not None))
+    return [_level_row(level, each) for level, each in sorted(spells.items())]
+
+
+def _level_row(level: str, spells: list[tuple[float | None, bool, bool]]) -> LevelStatisticsRow:
+    finished = [seconds for seconds, _, _ in spells if seconds is not None]
+    return LevelStatisticsRow(
+        level=level,
+        started=len(spells),
+        ended=len(finished),
+        warned=sum(warned for _, warned, _ in spells),
+        overdue=sum(late for _, _, late in spells),
+        median_seconds=round(median(finished)) if finished else None,
+    )
