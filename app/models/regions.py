@@ -6,11 +6,12 @@ from uuid import UUID
 from sqlalchemy import ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app.errors import InvalidInput
 from app.models.base import Base, Entity, JsonObject, Subject, Versioned
 
 
 class RegionLevel(StrEnum):
-    """Levels from the top down. A building belongs to a grid; a compound and a grid belong to a community."""
+    """Levels from the top down; a grid may also belong to a community directly, where there are no compounds."""
 
     DISTRICT = "district"
     STREET = "street"
@@ -18,6 +19,23 @@ class RegionLevel(StrEnum):
     COMPOUND = "compound"
     GRID = "grid"
     BUILDING = "building"
+
+
+_PARENTS = {
+    RegionLevel.DISTRICT: (),
+    RegionLevel.STREET: (RegionLevel.DISTRICT,),
+    RegionLevel.COMMUNITY: (RegionLevel.STREET,),
+    RegionLevel.COMPOUND: (RegionLevel.COMMUNITY,),
+    RegionLevel.GRID: (RegionLevel.COMPOUND, RegionLevel.COMMUNITY),
+    RegionLevel.BUILDING: (RegionLevel.GRID,),
+}
+
+
+class InvalidParent(InvalidInput):
+    """A region lies in one of the level above, so never in itself or below itself."""
+
+    code = "invalid_parent"
+    title_en, title_zh = "A region of this level cannot lie there", "该级别的区域不能隶属于此上级"
 
 
 class Region(Entity, Subject, Versioned):
@@ -34,6 +52,23 @@ class Region(Entity, Subject, Versioned):
     lat: Mapped[float]
     polygon: Mapped[JsonObject | None]
     demo: Mapped[bool] = mapped_column(default=False)
+
+    def rename(self, name: str, name_en: str) -> None:
+        """Call it something else."""
+        self.name, self.name_en = name, name_en
+        self.version += 1
+
+    def move_under(self, parent: "Region | None") -> None:
+        """Hang it and everything below it under another region; None only for the district."""
+        levels = _PARENTS[self.level]
+        if parent.level not in levels if parent else levels:
+            raise InvalidParent.of(
+                ("body", "parent_id"),
+                InvalidParent.code,
+                "is not a region that this one can lie in",
+                "不是该区域可隶属的上级",
+            )
+        self.parent_id = parent.id if parent else None
 
 
 class RegionAncestor(Base):

@@ -1,0 +1,28 @@
+"""Public lists that clients may keep: an `ETag` of the content, and 304 for those who have it."""
+
+import hashlib
+from typing import Annotated
+
+from fastapi import Header, Response
+from pydantic import BaseModel
+
+IfNoneMatch = Annotated[
+    str | None,
+    Header(max_length=1000, description="The `ETag` of the copy you keep. 304 when it is current."),
+]
+NOT_MODIFIED: dict[int | str, dict[str, object]] = {304: {"description": "The copy you keep is current."}}
+
+
+def answer(body: BaseModel, if_none_match: str | None) -> Response:
+    """`body` as JSON with its tag, or an empty 304. A kept copy is asked about before each use."""
+    content = body.model_dump_json().encode()
+    tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    headers = {"ETag": tag, "Cache-Control": "public, no-cache"}
+    if tag in _tags(if_none_match or ""):
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type="application/json", headers=headers)
+
+
+def _tags(header: str) -> list[str]:
+    """Compared weakly, as RFC 9110 13.1.2 has it for reads."""
+    return [tag.strip().removeprefix("W/") for tag in header.split(",")]
