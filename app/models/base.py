@@ -40,6 +40,18 @@ class UtcDateTime(TypeDecorator[datetime]):
 BIG = BigInteger().with_variant(Integer, "sqlite")
 
 
+def enum_column(kind: type[enum.Enum], name: str | None = None) -> Enum:
+    """An enum as its values with a CHECK; `name` is needed for the second column of one enum in a table."""
+    return Enum(
+        kind,
+        name=name,
+        native_enum=False,
+        create_constraint=True,
+        length=32,
+        values_callable=lambda members: [member.value for member in members],
+    )
+
+
 class Base(DeclarativeBase):
     """Declarative base with one naming convention, so that migrations can name every constraint."""
 
@@ -58,13 +70,7 @@ class Base(DeclarativeBase):
         datetime: UtcDateTime(),
         JsonObject: JSON(),
         list[str]: JSON(),
-        enum.Enum: Enum(
-            enum.Enum,
-            native_enum=False,
-            create_constraint=True,
-            length=32,
-            values_callable=lambda kind: [member.value for member in kind],
-        ),
+        enum.Enum: enum_column(enum.Enum),
     }
 
 

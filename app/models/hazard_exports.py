@@ -40,3 +40,15 @@ class HazardExport(Entity):
     rows_done: Mapped[int] = mapped_column(default=0)
     storage_key: Mapped[str | None]
     expires_at: Mapped[datetime | None]
+
+    def start(self, rows_total: int) -> None:
+        """The worker counted and begins; after a crash it begins again."""
+        self.status, self.rows_total, self.rows_done = ExportStatus.RUNNING, rows_total, 0
+
+    def finish(self, storage_key: str, expires_at: datetime) -> None:
+        """The file is there."""
+        self.status, self.storage_key, self.expires_at = ExportStatus.DONE, storage_key, expires_at
+
+    def fail(self) -> None:
+        """Every attempt failed."""
+        self.status = ExportStatus.FAILED

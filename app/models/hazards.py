@@ -8,7 +8,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.errors import Conflict, Forbidden, InvalidInput
-from app.models.base import BIG, Entity, Subject, Versioned
+from app.models.base import BIG, Entity, Subject, Versioned, enum_column
 
 
 class HazardStatus(StrEnum):
@@ -187,7 +187,7 @@ class Hazard(Entity, Subject, Versioned):
     overdue_at: Mapped[datetime | None]
     accepted_at: Mapped[datetime | None]
     resolved_at: Mapped[datetime | None]
-    resolved_from: Mapped[HazardStatus | None]
+    resolved_from: Mapped[HazardStatus | None] = mapped_column(enum_column(HazardStatus, "resolved_from"))
     outcome: Mapped[HazardOutcome | None]
     unfixed_reason: Mapped[UnfixedReason | None]
     exemption: Mapped[PhotoExemption | None]

@@ -28,11 +28,21 @@ class HouseholdRelation(StrEnum):
     FAMILY = "family"
 
 
+OPEN_STATUSES = (HouseholdStatus.CLAIMED, HouseholdStatus.CONFIRMED)
+
+
 class HouseholdAlreadyDecided(Conflict):
     """Somebody decided this claim before."""
 
     code = "household_already_decided"
     title_en, title_zh = "This claim has been decided already", "该住户认领已处理"
+
+
+class HouseholdAlreadyEnded(Conflict):
+    """The claim was rejected or ended before."""
+
+    code = "household_already_ended"
+    title_en, title_zh = "This household has ended already", "该住户关系已结束"
 
 
 class Household(Entity, Subject, Versioned):
@@ -49,6 +59,7 @@ class Household(Entity, Subject, Versioned):
     status: Mapped[HouseholdStatus] = mapped_column(default=HouseholdStatus.CLAIMED)
     decided_by: Mapped[UUID | None] = mapped_column(ForeignKey("staff.id"))
     decided_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
 
     __table_args__ = (
         Index(
@@ -71,6 +82,12 @@ class Household(Entity, Subject, Versioned):
 
     def end(self, at: datetime) -> None:
         """The resident moved out, withdrew the claim, or left the service."""
-        self.status, self.decided_at = HouseholdStatus.ENDED, at
+        if self.status not in OPEN_STATUSES:
+            raise HouseholdAlreadyEnded
+        self.status, self.ended_at = HouseholdStatus.ENDED, at
+        self.forget_address()
+
+    def forget_address(self) -> None:
+        """Nobody needs to know any more where it was."""
         self.address_sealed = self.address_index = None
         self.version += 1

@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index
+from sqlalchemy import ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.models.base import Entity
@@ -48,9 +48,16 @@ class Media(Entity):
     position: Mapped[int] = mapped_column(default=0)
     review: Mapped[MediaReview] = mapped_column(default=MediaReview.PENDING)
     review_trace: Mapped[str | None] = mapped_column(index=True)
+    review_submitted_at: Mapped[datetime | None]
     erased_at: Mapped[datetime | None]
 
     __table_args__ = (
         Index(None, "subject_kind", "subject_id"),
         Index(None, "owner_kind", "owner_id", "created_at"),
+        Index(
+            "ix_media_unanswered",
+            "review_submitted_at",
+            sqlite_where=text("review = 'pending'"),
+            postgresql_where=text("review = 'pending'"),
+        ),
     )

@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.models.base import Base, Entity
@@ -23,9 +23,10 @@ class MessageQuota(Base):
 
 
 class NotificationStatus(StrEnum):
-    """`skipped` means the resident had no quota left or WeChat refused for good."""
+    """`sending` holds one message of the quota; `skipped`: no quota left, or WeChat refused for good."""
 
     QUEUED = "queued"
+    SENDING = "sending"
     SENT = "sent"
     SKIPPED = "skipped"
 
@@ -44,4 +45,8 @@ class Notification(Entity):
     status: Mapped[NotificationStatus] = mapped_column(default=NotificationStatus.QUEUED)
     read_at: Mapped[datetime | None]
 
-    __table_args__ = (UniqueConstraint("recipient_kind", "recipient_id", "event_id"),)
+    __table_args__ = (
+        UniqueConstraint("recipient_kind", "recipient_id", "event_id"),
+        Index(None, "recipient_kind", "recipient_id", "id"),
+        Index(None, "event_id"),
+    )

@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index
+from sqlalchemy import ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.models.base import Entity, Subject, Versioned
@@ -26,13 +26,22 @@ class Resident(Entity, Subject, Versioned):
     language: Mapped[str] = mapped_column(default="zh-CN")
     deleted_at: Mapped[datetime | None]
 
-    def erase(self, at: datetime) -> None:
-        """Forget the person and keep the row, so that what they reported still counts."""
-        self.openid_index = self.openid_sealed = self.nickname_sealed = None
-        self.phone_index = self.phone_sealed = self.real_name_sealed = None
-        self.id_number_index = self.id_number_sealed = None
-        self.deleted_at = at
+    def forget_phone(self) -> None:
+        """The consent to keep it was withdrawn."""
+        self.phone_index = self.phone_sealed = None
         self.version += 1
+
+    def forget_identity(self) -> None:
+        """The consent to keep it was withdrawn."""
+        self.real_name_sealed = self.id_number_index = self.id_number_sealed = None
+        self.version += 1
+
+    def erase(self, at: datetime) -> None:
+        """Forget the person and keep the row as a tombstone, so that what they supported still counts."""
+        self.openid_index = self.openid_sealed = self.nickname_sealed = self.community_id = None
+        self.forget_phone()
+        self.forget_identity()
+        self.deleted_at = at
 
 
 class Consent(Entity):
@@ -48,4 +57,15 @@ class Consent(Entity):
     granted_at: Mapped[datetime]
     withdrawn_at: Mapped[datetime | None]
 
-    __table_args__ = (Index(None, "resident_id", "purpose"),)
+    __table_args__ = (
+        Index(None, "resident_id", "id"),
+        Index(
+            "uq_consents_open",
+            "resident_id",
+            "purpose",
+            "policy_version",
+            unique=True,
+            sqlite_where=text("withdrawn_at IS NULL"),
+            postgresql_where=text("withdrawn_at IS NULL"),
+        ),
+    )

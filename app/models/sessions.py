@@ -1,6 +1,6 @@
 """Who is signed in. Tokens are opaque and only their keyed digests are stored."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
@@ -19,7 +19,10 @@ class PrincipalKind(StrEnum):
 
 
 class LoginSession(Entity):
-    """One generation of one login. Refreshing spends it and makes exactly one successor in the same family."""
+    """One generation of one login. Refreshing spends it and makes exactly one successor in the same family.
+
+    A family is named after its first row, which is locked by whoever changes any of it.
+    """
 
     __tablename__ = "sessions"
 
@@ -36,3 +39,8 @@ class LoginSession(Entity):
     stepped_up_at: Mapped[datetime | None]
 
     __table_args__ = (Index(None, "principal_kind", "principal_id"),)
+
+    def spend(self, now: datetime, grace: timedelta) -> None:
+        """The successor is there: requests that are still on their way may use this one for `grace`."""
+        self.spent_at = now
+        self.access_expires_at = min(self.access_expires_at, now + grace)

@@ -1,12 +1,13 @@
 """Those who work for the community, and what they were granted."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app.errors import Conflict
 from app.models.base import Base, Entity, Subject, Versioned
 
 
@@ -29,18 +30,51 @@ class StaffStatus(StrEnum):
     DISABLED = "disabled"
 
 
+class StaffAlreadyDisabled(Conflict):
+    """Nothing is left to disable."""
+
+    code = "staff_already_disabled"
+    title_en, title_zh = "This member of staff is disabled already", "该工作人员已停用"
+
+
 class Staff(Entity, Subject, Versioned):
-    """One person with a user name. The password is argon2id, the TOTP secret is sealed."""
+    """One person with a user name. The password is argon2id, TOTP secrets are sealed.
+
+    `region_id` is where the person belongs, so that whoever manages that region still sees them without any grant.
+    """
 
     __tablename__ = "staff"
 
     username: Mapped[str] = mapped_column(unique=True)
     display_name_sealed: Mapped[str]
+    region_id: Mapped[UUID | None] = mapped_column(ForeignKey("regions.id"), index=True)
     password_hash: Mapped[str]
     totp_secret_sealed: Mapped[str | None]
+    totp_pending_sealed: Mapped[str | None]
     totp_last_step: Mapped[int | None]
     must_change_password: Mapped[bool] = mapped_column(default=False)
     status: Mapped[StaffStatus] = mapped_column(default=StaffStatus.ACTIVE)
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the person still works here."""
+        return self.status is StaffStatus.ACTIVE
+
+    def disable(self) -> None:
+        """The person left."""
+        if not self.is_active:
+            raise StaffAlreadyDisabled
+        self.status = StaffStatus.DISABLED
+        self.version += 1
+
+    def set_password(self, password_hash: str, *, temporary: bool) -> None:
+        """A new password; a temporary one has to be changed before anything else."""
+        self.password_hash, self.must_change_password = password_hash, temporary
+        self.version += 1
+
+    def drop_totp(self) -> None:
+        """Forget the second factor: the device was lost."""
+        self.totp_secret_sealed = self.totp_pending_sealed = None
 
 
 class Grant(Entity):
@@ -89,11 +123,41 @@ class RecoveryCode(Entity):
 
 
 class LoginThrottle(Base):
-    """How often logins of one account or from one address failed lately; delays grow, nobody is locked for good."""
+    """A leaking count of failures: delays double from 2 seconds to 15 minutes, and nobody is locked for good."""
 
     __tablename__ = "login_throttles"
 
     key: Mapped[str] = mapped_column(primary_key=True)
-    failures: Mapped[int]
-    last_failure_at: Mapped[datetime]
+    failures: Mapped[int] = mapped_column(default=0)
+    forgiven_until: Mapped[datetime]
     blocked_until: Mapped[datetime | None]
+
+    def wait(self, now: datetime, free: int) -> int:
+        """Whole seconds until the next try is looked at; 0 for now. A clock that was put back cannot prolong it."""
+        if self.blocked_until is None or self.blocked_until <= now:
+            return 0
+        self.blocked_until = min(self.blocked_until, now + self._delay(free))
+        return -(-(self.blocked_until - now) // timedelta(seconds=1))
+
+    def count(self, now: datetime, free: int, forgive_one_in: timedelta) -> None:
+        """One more failure. `free` of them cost nothing, and one is forgiven in each `forgive_one_in`."""
+        self.forgiven_until = min(self.forgiven_until, now)
+        forgiven = min(self.failures, (now - self.forgiven_until) // forgive_one_in)
+        self.failures -= forgiven
+        self.forgiven_until = self.forgiven_until + forgiven * forgive_one_in if self.failures else now
+        self.failures = min(self.failures + 1, free + _DOUBLINGS)
+        self.blocked_until = now + self._delay(free) if self._delay(free) else None
+
+    def take_back(self, free: int) -> None:
+        """The try that was counted before it was looked at did not fail."""
+        self.failures = max(self.failures - 1, 0)
+        if not self._delay(free):
+            self.blocked_until = None
+
+    def _delay(self, free: int) -> timedelta:
+        over = self.failures - free
+        return min(timedelta(seconds=2**over), _LONGEST_DELAY) if over > 0 else timedelta()
+
+
+_LONGEST_DELAY = timedelta(minutes=15)
+_DOUBLINGS = 10

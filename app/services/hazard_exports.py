@@ -104,19 +104,13 @@ async def run(export_id: UUID) -> None:
         if export.status is ExportStatus.DONE:
             return
         chosen = _conditions(await _caller(session, export.staff_id), export)
-        export.status = ExportStatus.RUNNING
-        export.rows_total = (
-            await session.scalar(select(func.count()).select_from(Hazard).where(*chosen))
-        ) or 0
+        total = await session.scalar(select(func.count()).select_from(Hazard).where(*chosen))
+        export.start(total or 0)
     data = await _write(export, chosen)
     key = f"exports/{export.id}-{new_id()}.{export.format}"
     await outside.storage.put(key, data)
     async with database.transaction() as session:
-        await session.execute(
-            update(HazardExport)
-            .where(HazardExport.id == export_id)
-            .values(status=ExportStatus.DONE, storage_key=key, expires_at=clock.now() + KEPT)
-        )
+        (await session.get_one(HazardExport, export_id)).finish(key, clock.now() + KEPT)
 
 
 async def erase_expired(session: AsyncSession) -> int:
