@@ -27,14 +27,27 @@ _GATE_SECONDS = 5.0
 _AFTER_COMMIT = "after_commit"
 
 
+class Gate(asyncio.Semaphore):
+    """Turns at the database, first come, first served: otherwise newcomers overtake those who wait for a connection."""
+
+    @property
+    def free(self) -> int:
+        """Turns that nobody has."""
+        return self._value
+
+    @property
+    def waiting(self) -> int:
+        """How many stand in line."""
+        return len(self._waiters or ())
+
+
 class Database:
     """The engines of one process. `open()` before use, `close()` at the end."""
 
     def __init__(self) -> None:
         self._write: AsyncEngine | None = None
         self._read: AsyncEngine | None = None
-        self._write_gate = asyncio.Semaphore(1)
-        self._read_gate = asyncio.Semaphore(1)
+        self.write_gate, self.read_gate = Gate(1), Gate(1)
 
     @property
     def writer(self) -> AsyncEngine:
@@ -56,12 +69,12 @@ class Database:
             path = Path(make_url(chosen.database_url).database or "")
             path.parent.mkdir(parents=True, exist_ok=True)
             self._write, self._read = _sqlite_writer(path), _sqlite_reader(path)
-            self._write_gate, self._read_gate = asyncio.Semaphore(1), asyncio.Semaphore(8)
+            self.write_gate, self.read_gate = Gate(1), Gate(8)
         else:
             size = chosen.database_pool_size
             read_url = chosen.read_database_url or chosen.database_url
             self._write, self._read = _postgres(chosen.database_url, size), _postgres_reader(read_url, size)
-            self._write_gate, self._read_gate = asyncio.Semaphore(size), asyncio.Semaphore(size)
+            self.write_gate, self.read_gate = Gate(size), Gate(size)
         await signals.open(None if chosen.is_sqlite else chosen.database_url)
 
     async def close(self) -> None:
@@ -75,7 +88,7 @@ class Database:
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
         """One write transaction: committed at the end of the block, rolled back when it raises."""
-        async with _turn(self._write_gate), _translated():
+        async with _turn(self.write_gate), _translated():
             async with AsyncSession(self.writer, expire_on_commit=False) as session:
                 yield session
                 await session.commit()
@@ -85,7 +98,7 @@ class Database:
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncSession]:
         """A session for reads only; each statement sees the latest commit."""
-        async with _turn(self._read_gate), _translated():
+        async with _turn(self.read_gate), _translated():
             async with AsyncSession(self.reader, expire_on_commit=False, autoflush=False) as session:
                 yield session
 
@@ -111,10 +124,10 @@ def sqlite_has_wal_bug() -> bool:
 
 
 @contextlib.asynccontextmanager
-async def _turn(gate: asyncio.Semaphore) -> AsyncIterator[None]:
-    """First come, first served: without it newcomers overtake those who wait for a pooled connection."""
+async def _turn(gate: Gate) -> AsyncIterator[None]:
     try:
-        await asyncio.wait_for(gate.acquire(), _GATE_SECONDS)
+        async with asyncio.timeout(_GATE_SECONDS):
+            await gate.acquire()
     except TimeoutError:
         raise Unavailable(retry_after=2) from None
     try:
