@@ -68,8 +68,8 @@ class Base(DeclarativeBase):
         str: Text(),
         UUID: Uuid(),
         datetime: UtcDateTime(),
-        JsonObject: JSON(),
-        list[str]: JSON(),
+        JsonObject: JSON(none_as_null=True),
+        list[str]: JSON(none_as_null=True),
         enum.Enum: enum_column(enum.Enum),
     }
 
