@@ -16,7 +16,7 @@ from app.keys import keyring
 from app.models.residents import Resident
 from app.models.sessions import LoginSession, PrincipalKind
 from app.models.staff import Grant, Role, Staff, StaffStatus
-from app.policy import POLICY, Rule
+from app.policy import POLICY, Duty, Rule, duties
 from app.signals import signals
 
 ACCESS_PREFIX = "jcs_"
@@ -31,6 +31,23 @@ class StepUpRequired(Forbidden):
 
     code = "step_up_required"
     title_en, title_zh = "Confirm with a fresh TOTP code first", "请先进行二次验证"
+
+
+class PasswordChangeRequired(Forbidden):
+    """The password is a temporary one (`PUT /v1/me/password`)."""
+
+    code = "password_change_required"
+    title_en, title_zh = "Change your temporary password first", "请先修改临时密码"
+
+
+class TotpEnrolmentRequired(Forbidden):
+    """A role of the caller asks for a second factor (`POST /v1/me/totp`)."""
+
+    code = "totp_enrolment_required"
+    title_en, title_zh = "Set up an authenticator app first", "请先绑定动态口令"
+
+
+_DUTY_FIRST = {Duty.CHANGE_PASSWORD: PasswordChangeRequired, Duty.ENROL_TOTP: TotpEnrolmentRequired}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +69,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is calling, with everything that decides what they may do."""
+    """Who is calling, with everything that decides what they may do. Whoever `owes` something has no grants."""
 
     kind: PrincipalKind
     id: UUID
@@ -60,6 +77,7 @@ class Caller:
     grants: tuple[Granted, ...] = ()
     community_id: UUID | None = None
     stepped_up_at: datetime | None = None
+    owes: tuple[Duty, ...] = ()
 
     @property
     def is_resident(self) -> bool:
@@ -93,7 +111,14 @@ def authorise(caller: Caller | None, rule: Rule) -> None:
         if not rule.resident:
             raise Forbidden
         return
-    if not any(granted.role in rule.roles for granted in caller.grants):
+    _authorise_staff(caller, rule)
+
+
+def _authorise_staff(caller: Caller, rule: Rule) -> None:
+    for duty in caller.owes:
+        if duty not in rule.during:
+            raise _DUTY_FIRST[duty]
+    if not rule.ungranted and not any(granted.role in rule.roles for granted in caller.grants):
         raise Forbidden
     if rule.step_up and (caller.stepped_up_at is None or clock.now() - caller.stepped_up_at > STEP_UP):
         raise StepUpRequired
@@ -110,14 +135,22 @@ async def identify(authorization: str | None) -> Caller | None:
     cached = _cache.get(digest)
     if cached is not None and cached[0] > clock.monotonic():
         return cached[1]
+    changes = _heard.changes
     async with database.reading() as session:
         caller = await _lookup(session, keyring.token_digests(token))
     if caller is None:
         raise Unauthenticated
-    if len(_cache) >= _CACHE_SIZE:
-        _cache.clear()
-    _cache[digest] = (clock.monotonic() + _CACHE_SECONDS, caller)
+    # What was read before a change was heard must not be kept after it.
+    if changes == _heard.changes:
+        _keep(digest, caller)
     return caller
+
+
+async def caller_of(session: AsyncSession, login: LoginSession) -> Caller | None:
+    """Who signed in, with what they may do as of now; None when they were disabled or deleted."""
+    if login.principal_kind is PrincipalKind.RESIDENT:
+        return await _resident(session, login)
+    return await _staff(session, login)
 
 
 def topic(principal_id: UUID) -> str:
@@ -125,13 +158,27 @@ def topic(principal_id: UUID) -> str:
     return f"caller:{principal_id}"
 
 
+@dataclass(slots=True)
+class _Heard:
+    changes: int = 0
+
+
 _cache: dict[str, tuple[float, Caller]] = {}
+_heard = _Heard()
+
+
+def _keep(digest: str, caller: Caller) -> None:
+    if len(_cache) >= _CACHE_SIZE:
+        _cache.clear()
+    _cache[digest] = (clock.monotonic() + _CACHE_SECONDS, caller)
 
 
 def _forget(heard: str) -> None:
     name, _, principal_id = heard.partition(":")
     if name == "caller":
-        for digest in [key for key, (_, caller) in _cache.items() if str(caller.id) == principal_id]:
+        _heard.changes += 1
+        changed = UUID(principal_id)
+        for digest in [key for key, (_, caller) in _cache.items() if caller.id == changed]:
             _cache.pop(digest, None)
 
 
@@ -146,11 +193,7 @@ async def _lookup(session: AsyncSession, digests: list[str]) -> Caller | None:
             LoginSession.revoked_at.is_(None),
         )
     )
-    if login is None:
-        return None
-    if login.principal_kind is PrincipalKind.RESIDENT:
-        return await _resident(session, login)
-    return await _staff(session, login)
+    return None if login is None else await caller_of(session, login)
 
 
 async def _resident(session: AsyncSession, login: LoginSession) -> Caller | None:
@@ -167,15 +210,27 @@ async def _resident(session: AsyncSession, login: LoginSession) -> Caller | None
 
 
 async def _staff(session: AsyncSession, login: LoginSession) -> Caller | None:
-    active = await session.scalar(
-        select(Staff.id).where(Staff.id == login.principal_id, Staff.status == StaffStatus.ACTIVE)
-    )
-    if active is None:
+    person = (
+        await session.execute(
+            select(Staff.must_change_password, Staff.totp_secret_sealed.is_not(None).label("has_totp")).where(
+                Staff.id == login.principal_id, Staff.status == StaffStatus.ACTIVE
+            )
+        )
+    ).one_or_none()
+    if person is None:
         return None
     rows = await session.execute(
         select(Grant.role, Grant.region_id, Grant.organisation_id).where(
-            Grant.staff_id == active, (Grant.expires_at.is_(None)) | (Grant.expires_at > clock.now())
+            Grant.staff_id == login.principal_id, Grant.in_force(clock.now())
         )
     )
     grants = tuple(Granted(row.role, row.region_id, row.organisation_id) for row in rows)
-    return Caller(PrincipalKind.STAFF, active, login.id, grants, stepped_up_at=login.stepped_up_at)
+    owes = duties(person.must_change_password, person.has_totp, [granted.role for granted in grants])
+    return Caller(
+        PrincipalKind.STAFF,
+        login.principal_id,
+        login.id,
+        () if owes else grants,
+        stepped_up_at=login.stepped_up_at,
+        owes=owes,
+    )

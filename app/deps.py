@@ -29,12 +29,12 @@ CurrentCaller = Annotated[Caller, Depends(_caller)]
 MaybeCaller = Annotated[Caller | None, Depends(_caller_or_none)]
 
 
-async def _session(
-    request: Request,
-    idempotency_key: Annotated[
-        str | None, Header(max_length=1000, description="Repeat a POST safely with the same key.")
-    ] = None,
-) -> AsyncIterator[AsyncSession]:
+IdempotencyKey = Annotated[
+    str | None, Header(max_length=1000, description="Repeat a POST safely with the same key.")
+]
+
+
+async def _session(request: Request, idempotency_key: IdempotencyKey = None) -> AsyncIterator[AsyncSession]:
     caller: Caller | None = request.scope[CALLER]
     async with database.transaction() as session:
         if request.method == "POST" and caller is not None and idempotency_key is not None:
@@ -52,6 +52,16 @@ async def _repeatable(request: Request, caller: Caller, key: str) -> idempotency
         key=idempotency.checked_key(key),
         fingerprint=idempotency.fingerprint(await request.body(), content_type),
     )
+
+
+async def _repeat(
+    request: Request, caller: CurrentCaller, idempotency_key: IdempotencyKey = None
+) -> idempotency.Request | None:
+    return None if idempotency_key is None else await _repeatable(request, caller, idempotency_key)
+
+
+Repeat = Annotated[idempotency.Request | None, Depends(_repeat)]
+"""For services that open their own transactions, because something slow comes before: they claim it themselves."""
 
 
 async def _reading() -> AsyncIterator[AsyncSession]:

@@ -1,6 +1,8 @@
 """Who may do what: one row per operation, enforced by `Operation`, printed by `jincai policy`, walked by the tests."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 
 from app.models.staff import Role
 
@@ -20,15 +22,42 @@ ROLES_WITH_TOTP = frozenset(
     {_R.COMMUNITY_MANAGER, _R.STREET_DISPATCHER, _R.DISTRICT_ADMIN, _R.AUDITOR, _R.SYSTEM_ADMIN}
 )
 
+GRANTABLE: dict[Role, frozenset[Role]] = {
+    _R.COMMUNITY_MANAGER: GRID,
+    _R.STREET_DISPATCHER: COMMUNITY,
+    _R.DISTRICT_ADMIN: COMMUNITY | STREET | DEPARTMENT | {_R.AUDITOR},
+    _R.SYSTEM_ADMIN: ALL_STAFF - {_R.SYSTEM_ADMIN},
+}
+"""Which roles the holder of a role may give and take, inside the region of their own grant."""
+
+
+class Duty(StrEnum):
+    """What a member of staff owes before anything else is open to them."""
+
+    CHANGE_PASSWORD = "change_password"
+    ENROL_TOTP = "enrol_totp"
+
+
+def duties(must_change_password: bool, has_totp: bool, roles: Iterable[Role]) -> tuple[Duty, ...]:
+    """The duties of somebody in this state with these roles, the first one first."""
+    owed = (Duty.CHANGE_PASSWORD,) if must_change_password else ()
+    return owed if has_totp or ROLES_WITH_TOTP.isdisjoint(roles) else (*owed, Duty.ENROL_TOTP)
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Who may call one operation. Roles are held somewhere: services look at that scope."""
+    """Who may call one operation. Roles are held somewhere: services look at that scope.
+
+    `ungranted` needs no grant at all: it is about the caller's own account. `during` lists the duties that it is
+    open during.
+    """
 
     anonymous: bool = False
     resident: bool = False
     roles: frozenset[Role] = frozenset()
     step_up: bool = False
+    ungranted: bool = False
+    during: frozenset[Duty] = frozenset()
 
     @property
     def callers(self) -> str:
@@ -36,7 +65,7 @@ class Rule:
         if self.anonymous:
             return "anyone"
         names = ["resident"] if self.resident else []
-        names += sorted(role.value for role in self.roles)
+        names += ["any staff"] if self.ungranted else sorted(role.value for role in self.roles)
         return ", ".join(names) + (" (recent TOTP)" if self.step_up else "")
 
 
@@ -56,6 +85,11 @@ def _both(roles: frozenset[Role]) -> Rule:
     return Rule(resident=True, roles=roles)
 
 
+def _own(*, resident: bool = False, step_up: bool = False, during: Iterable[Duty]) -> Rule:
+    """About the caller's own account."""
+    return Rule(resident=resident, roles=ALL_STAFF, step_up=step_up, ungranted=True, during=frozenset(during))
+
+
 POLICY: dict[str, Rule] = {
     # operations
     "read_healthz": _anyone(),
@@ -65,10 +99,10 @@ POLICY: dict[str, Rule] = {
     "create_wechat_session": _anyone(),
     "create_staff_session": _anyone(),
     "refresh_session": _anyone(),
-    "delete_current_session": _both(ALL_STAFF),
-    "step_up_session": _staff(ALL_STAFF),
+    "delete_current_session": _own(resident=True, during=Duty),
+    "step_up_session": _own(during=[Duty.ENROL_TOTP]),
     # me
-    "read_me": _both(ALL_STAFF),
+    "read_me": _own(resident=True, during=Duty),
     "update_me": _resident(),
     "bind_my_phone": _resident(),
     "set_my_identity": _resident(),
@@ -77,6 +111,7 @@ POLICY: dict[str, Rule] = {
     "end_my_household": _resident(),
     "export_me": _resident(),
     "delete_me": _resident(),
+    "list_consent_purposes": _anyone(),
     "list_my_consents": _resident(),
     "grant_consent": _resident(),
     "withdraw_consent": _resident(),
@@ -84,9 +119,9 @@ POLICY: dict[str, Rule] = {
     "list_my_notifications": _both(ALL_STAFF),
     "read_my_notification": _both(ALL_STAFF),
     "list_my_access_log": _resident(),
-    "change_my_password": _staff(ALL_STAFF),
-    "enrol_my_totp": _staff(ALL_STAFF),
-    "confirm_my_totp": _staff(ALL_STAFF),
+    "change_my_password": _own(during=Duty),
+    "enrol_my_totp": _own(step_up=True, during=[Duty.ENROL_TOTP]),
+    "confirm_my_totp": _own(during=[Duty.ENROL_TOTP]),
     # places
     "list_regions": _anyone(),
     "locate_region": _anyone(),
@@ -99,7 +134,8 @@ POLICY: dict[str, Rule] = {
     "download_media": _anyone(),
     # people
     "list_households": _staff(COMMUNITY),
-    "decide_household": _staff(COMMUNITY),
+    "confirm_household": _staff(COMMUNITY),
+    "reject_household": _staff(COMMUNITY),
     "read_resident": _staff(CASE_READERS),
     "reveal_resident": _staff(COMMUNITY | STREET),
     "list_staff": _staff(GRANTERS | {_R.AUDITOR}),

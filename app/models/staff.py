@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, text
+from sqlalchemy import CheckConstraint, ColumnElement, ForeignKey, Index, or_, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.errors import Conflict
@@ -30,11 +30,11 @@ class StaffStatus(StrEnum):
     DISABLED = "disabled"
 
 
-class StaffAlreadyDisabled(Conflict):
-    """Nothing is left to disable."""
+class StaffDisabled(Conflict):
+    """The person has left."""
 
-    code = "staff_already_disabled"
-    title_en, title_zh = "This member of staff is disabled already", "该工作人员已停用"
+    code = "staff_disabled"
+    title_en, title_zh = "This member of staff is disabled", "该工作人员已停用"
 
 
 class Staff(Entity, Subject, Versioned):
@@ -55,15 +55,14 @@ class Staff(Entity, Subject, Versioned):
     must_change_password: Mapped[bool] = mapped_column(default=False)
     status: Mapped[StaffStatus] = mapped_column(default=StaffStatus.ACTIVE)
 
-    @property
-    def is_active(self) -> bool:
-        """Whether the person still works here."""
-        return self.status is StaffStatus.ACTIVE
+    def require_active(self) -> None:
+        """409 when the person has left."""
+        if self.status is not StaffStatus.ACTIVE:
+            raise StaffDisabled
 
     def disable(self) -> None:
-        """The person left."""
-        if not self.is_active:
-            raise StaffAlreadyDisabled
+        """The person leaves, once."""
+        self.require_active()
         self.status = StaffStatus.DISABLED
         self.version += 1
 
@@ -110,6 +109,11 @@ class Grant(Entity):
             postgresql_where=text("organisation_id IS NOT NULL"),
         ),
     )
+
+    @classmethod
+    def in_force(cls, now: datetime) -> ColumnElement[bool]:
+        """Whether a grant still counts."""
+        return or_(cls.expires_at.is_(None), cls.expires_at > now)
 
 
 class RecoveryCode(Entity):
