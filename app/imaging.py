@@ -103,13 +103,13 @@ class Processed:
 
 
 class Imaging:
-    """A bounded number of children at once, a bounded number of uploads waiting for one."""
+    """A bounded number of children at once, a bounded number of uploads waiting for one; `in_line` counts both."""
 
     def __init__(self, limits: Limits = Limits(), *, at_once: int = 2, waiting: int = 16) -> None:
         self.limits = limits
         self._slots = asyncio.Semaphore(at_once)
         self._room = at_once + waiting
-        self._present = 0
+        self.in_line = 0
 
     async def process(self, source: Path | bytes) -> Processed:
         """Develop a picture; the source is left as it is.
@@ -131,9 +131,9 @@ class Imaging:
 
     @asynccontextmanager
     async def _slot(self) -> AsyncIterator[None]:
-        if self._present >= self._room:
+        if self.in_line >= self._room:
             raise ImagingBusy(retry_after=_RETRY_AFTER_SECONDS)
-        self._present += 1
+        self.in_line += 1
         try:
             try:
                 async with asyncio.timeout(_MAX_WAIT_SECONDS):
@@ -145,7 +145,7 @@ class Imaging:
             finally:
                 self._slots.release()
         finally:
-            self._present -= 1
+            self.in_line -= 1
 
     async def _develop(self, file: FileIO) -> bytes:
         child, pipe = await _started(file, self.limits)

@@ -7,6 +7,7 @@ is one line of JSON, then the two JPEGs it gives the lengths of. It ends with st
 import io
 import json
 import math
+import os
 import resource
 import sys
 import warnings
@@ -18,6 +19,8 @@ from PIL.ExifTags import GPS, IFD, Base
 
 JPEG_QUALITY = 82
 DRAFT_SLACK = 0.9
+# Each block of 8 x 8 takes a bit at least; less means that the header lies, which the decoder would paint grey.
+JPEG_PIXELS_PER_BYTE = 64 * 8
 WHITE = (255, 255, 255)
 STANDARD_STREAMS = 3
 SRGB = ImageCms.createProfile("sRGB")
@@ -88,10 +91,7 @@ def confine(limits: Limits) -> None:
 def develop(limits: Limits) -> tuple[dict[str, object], list[bytes]]:
     """The description of the picture, and the picture and its thumbnail as bare JPEGs."""
     source = opened(io.BufferedReader(io.FileIO(0)))
-    if max(source.size) > limits["max_side"] or source.width * source.height > limits["max_pixels"]:
-        raise RefusedError("too_large")
-    if getattr(source, "n_frames", 1) != 1:
-        raise RefusedError("animated")
+    inspect(source, limits)
     large = shrunk(source, limits["main_side"])
     metadata = read_metadata(source)
     large = in_srgb(large, source.info.get("icc_profile"))
@@ -118,6 +118,17 @@ def opened(file: io.BufferedReader) -> ImageFile.ImageFile:
     if start.startswith(b"\x89PNG"):
         return PngImagePlugin.PngImageFile(file)
     return WebPImagePlugin.WebPImageFile(file)
+
+
+def inspect(source: ImageFile.ImageFile, limits: Limits) -> None:
+    """Refuse by the header, before any pixel is decoded."""
+    pixels = source.width * source.height
+    if max(source.size) > limits["max_side"] or pixels > limits["max_pixels"]:
+        raise RefusedError("too_large")
+    if getattr(source, "n_frames", 1) != 1:
+        raise RefusedError("animated")
+    if source.format == "JPEG" and pixels > JPEG_PIXELS_PER_BYTE * os.fstat(0).st_size:
+        raise RefusedError("corrupt")
 
 
 def shrunk(source: ImageFile.ImageFile, side: int) -> Image.Image:

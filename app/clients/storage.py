@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _THREADS = 8
-_DEADLINE_SECONDS = 15.0
+_DEADLINE_SECONDS = 10.0
 _CHECK_SECONDS = 4.0
 _RETRY_AFTER_SECONDS = 10
 _CHUNK_BYTES = 256 * 1024
@@ -37,6 +37,8 @@ _S3_PARAMETERS = {
     "secret_access_key",
     "session_token",
 }
+# No part starts with a dot, so no key leads out of the storage.
+_KEY = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*", re.ASCII)
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _S3_FULL = re.compile(r"507 Insufficient Storage|XMinioStorageFull|QuotaExceeded")
@@ -74,7 +76,8 @@ class Storage:
     `s3://bucket[/prefix]?endpoint=&region=&addressing=path|virtual&conditional_put=true|false`, with
     `access_key_id`, `secret_access_key` and `session_token` there or, better, in the usual `AWS_…` variables.
     `conditional_put=false` is for services that refuse `If-None-Match` (Alibaba OSS does, with 501).
-    A wrong URL raises ValueError, a directory that cannot be made StorageUnavailable.
+    A wrong URL raises ValueError, as does a key that is not letters, digits and `-_.` in parts between slashes; a
+    directory that cannot be made raises StorageUnavailable.
     """
 
     def __init__(self, url: str) -> None:
@@ -100,24 +103,24 @@ class Storage:
 
         Raises ObjectExists, StorageFull, StorageUnavailable.
         """
-        await self._run(lambda: self._put(key, data))
+        await self._on(key, lambda: self._put(key, data))
 
     async def get(self, key: str) -> bytes:
         """The whole object. Raises ObjectNotFound, StorageUnavailable."""
-        return await self._run(lambda: self._get(key))
+        return await self._on(key, lambda: self._get(key))
 
     async def stream(self, key: str) -> AsyncIterator[bytes]:
         """The object in chunks, found before this returns. Raises ObjectNotFound, StorageUnavailable."""
-        chunks = await self._run(lambda: self._open(key))
+        chunks = await self._on(key, lambda: self._open(key))
         return self._chunks(chunks)
 
     async def exists(self, key: str) -> bool:
         """Whether something is stored under the key. Raises StorageUnavailable."""
-        return await self._run(lambda: self._exists(key))
+        return await self._on(key, lambda: self._exists(key))
 
     async def delete(self, key: str) -> None:
         """Remove the object; one that is gone already is fine. Raises StorageUnavailable."""
-        await self._run(lambda: self._delete(key))
+        await self._on(key, lambda: self._delete(key))
 
     async def check(self) -> None:
         """For readiness: write and remove a small file, or list the bucket.
@@ -129,6 +132,11 @@ class Storage:
     def close(self) -> None:
         """Let the threads go; calls that wait in line are dropped."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _on(self, key: str, call: Callable[[], T]) -> T:
+        if not _KEY.fullmatch(key):
+            raise ValueError(f"not a key of the storage: {key!r}")
+        return await self._run(call)
 
     async def _run(self, call: Callable[[], T], deadline: float = _DEADLINE_SECONDS) -> T:
         loop = asyncio.get_running_loop()
@@ -262,9 +270,10 @@ def _bucket(parts: SplitResult, query: dict[str, str]) -> S3Store:
         client_options={
             "allow_http": endpoint.startswith("http://"),
             "connect_timeout": timedelta(seconds=1.5),
-            "timeout": timedelta(seconds=10),
+            "read_timeout": timedelta(seconds=4),
+            "timeout": timedelta(seconds=30),
         },
-        retry_config={"max_retries": 1, "retry_timeout": timedelta(seconds=5)},
+        retry_config={"max_retries": 1, "retry_timeout": timedelta(seconds=3)},
     )
 
 
