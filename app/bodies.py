@@ -1,0 +1,70 @@
+"""What a request body may be: JSON that every parser reads alike, within a size and a time."""
+
+import json
+import re
+
+import orjson
+from fastapi import Request
+
+from app.errors import InvalidInput, Problem
+
+_MAX_INTEGER = 2**53
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
+
+class BodyTimeout(Problem):
+    """The body came so slowly that the client has gone, or pretends to be slow."""
+
+    status, code = 408, "body_timeout"
+    title_en, title_zh = "The request body did not arrive in time", "请求内容未能及时送达"
+
+
+class MalformedBody(InvalidInput):
+    """Not JSON, or JSON that two parsers would read differently."""
+
+    code = "malformed_body"
+    title_en, title_zh = "The request body cannot be read", "无法解析请求内容"
+
+
+class JsonRequest(Request):
+    """A request whose JSON is read by `parse_json`."""
+
+    async def json(self) -> object:
+        """The parsed body."""
+        return parse_json(await self.body())
+
+
+def parse_json(raw: bytes) -> object:
+    """The value of strict JSON in UTF-8 (RFC 8259 within the limits of RFC 7493); MalformedBody for all else."""
+    try:
+        # Refuses NaN, infinities, lone surrogates, other encodings and more than 1,024 levels.
+        orjson.loads(raw)
+        value: object = _DECODER.decode(raw.decode())
+    except json.JSONDecodeError as error:
+        raise _malformed("is not valid JSON", "不是有效的 JSON", error.pos) from None
+    except RecursionError:
+        raise _malformed("is nested too deeply", "嵌套过深") from None
+    if _NUL.search(raw):
+        raise _malformed("contains a NUL character", "包含空字符")
+    return value
+
+
+def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _malformed("has the same key twice", "包含重复的键")
+    return found
+
+
+def _exact(digits: str) -> int:
+    if len(digits) > 17 or abs(int(digits)) > _MAX_INTEGER:
+        raise _malformed("has an integer beyond 2^53", "整数超出 2^53")
+    return int(digits)
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_distinct, parse_int=_exact)
+
+
+def _malformed(message_en: str, message_zh: str, position: int | None = None) -> InvalidInput:
+    loc = ("body",) if position is None else ("body", position)
+    return MalformedBody.of(loc, "malformed_json", message_en, message_zh)

@@ -1,0 +1,133 @@
+"""What runs: the application, its routers one by one, and what is opened and closed with it."""
+
+import gc
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import structlog
+from fastapi import APIRouter, FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
+
+from app import __version__, clock, docs_pages, logs, problems
+from app.db import database, sqlite_has_wal_bug
+from app.edge import Edge
+from app.errors import Problem
+from app.limits import limiter
+from app.models.base import JsonObject
+from app.openapi import document
+from app.outside import SANDBOX_PATH, outside
+from app.routers import hazard_categories, hazard_exports, hazards, media, operations, organisations, regions
+from app.sandbox.wechat import create_sandbox
+from app.services.operations import weak_durability
+from app.settings import settings
+
+ROUTERS = (
+    operations.router,
+    regions.router,
+    organisations.router,
+    media.router,
+    hazard_categories.router,
+    hazards.router,
+    hazard_exports.router,
+)
+_log = structlog.get_logger("main")
+
+
+class Application(FastAPI):
+    """FastAPI with our OpenAPI document."""
+
+    def openapi(self) -> JsonObject:
+        """The document, made once."""
+        if self.openapi_schema is None:
+            self.openapi_schema = document(self)
+        return self.openapi_schema
+
+
+def create_app(routers: Sequence[APIRouter] = ROUTERS) -> FastAPI:
+    """The whole service as one ASGI application. Ends the process when production is not set up for it."""
+    _refuse_unsafe_settings()
+    logs.configure(settings.log_format)
+    sandbox = _sandbox() if settings.sandbox_wechat else None
+    app = Application(
+        title="Jincai Life",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lambda _: _lifespan(sandbox),
+    )
+    for router in routers:
+        app.include_router(router)
+    app.router.routes.extend(docs_pages.routes)
+    if sandbox is not None:
+        app.mount(SANDBOX_PATH, sandbox)
+    problems.install(app)
+    _add_cors(app)
+    app.add_middleware(Edge, hsts=settings.env == "prod")
+    return app
+
+
+def _refuse_unsafe_settings() -> None:
+    found = settings.problems()
+    if found:
+        sys.exit("\n".join(["jincai refuses to start:", *found]))
+
+
+def _sandbox() -> ASGIApp:
+    return create_sandbox(push_url=f"{settings.base_url}/v1/wechat/push", clock=clock.now)
+
+
+def _add_cors(app: FastAPI) -> None:
+    """Off unless configured: the mini-program is no browser."""
+    origins = [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "X-Request-Id"],
+            expose_headers=[
+                "ETag",
+                "Idempotent-Replayed",
+                "RateLimit",
+                "RateLimit-Policy",
+                "Retry-After",
+                "X-Request-Id",
+            ],
+        )
+
+
+@asynccontextmanager
+async def _lifespan(sandbox: ASGIApp | None) -> AsyncIterator[None]:
+    async with AsyncExitStack() as stack:
+        await database.open()
+        stack.push_async_callback(database.close)
+        stack.push_async_callback(limiter.close)
+        await stack.enter_async_context(outside.opened(sandbox))
+        await _tell_what_is_odd(sandbox)
+        # What lives now lives until the end: the collector need not look at it with every request.
+        gc.collect()
+        gc.freeze()
+        yield
+    logs.flush()
+
+
+async def _tell_what_is_odd(sandbox: ASGIApp | None) -> None:
+    if sandbox is not None:
+        _log.warning("sandbox_wechat", url=f"{settings.base_url}{SANDBOX_PATH}")
+    if settings.is_sqlite and sqlite_has_wal_bug():
+        _log.warning(
+            "sqlite_wal_bug", reason="one connection writes; another process must not write to the file"
+        )
+    try:
+        weak = await weak_durability()
+    except Problem:
+        _log.warning("database_unavailable")
+        return
+    if weak is not None:
+        _log.error("database_not_durable", reason=weak)
+
+
+app = create_app()

@@ -1,0 +1,99 @@
+"""The HTTP server: uvicorn, with a time limit for headers and with problems for requests that it cannot parse."""
+
+import asyncio
+import resource
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from app.context import request_id
+from app.edge import SECURITY_HEADERS
+from app.errors import BadRequest
+from app.ids import new_id
+from app.problems import render
+from app.settings import settings
+
+HEADER_SECONDS = 10.0
+_GRACE_SECONDS = 10
+_OPEN_FILES = 65_536
+
+
+class PatientProtocol(HttpToolsProtocol):
+    """Patient, but not for ever: who sends no complete header for a while is let go."""
+
+    header_seconds = HEADER_SECONDS
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A connection opened: the first header is due."""
+        super().connection_made(transport)
+        self._expect_header()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection ended."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """The first byte of another request."""
+        self._expect_header()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """The header is here; the body has a limit of its own."""
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """What cannot be parsed never reaches the application, but is answered like everything else."""
+        request_id.set(new_id().hex)
+        response = render(BadRequest(msg), "/", None)
+        headers = [
+            *response.raw_headers,
+            *SECURITY_HEADERS,
+            (b"x-request-id", str(request_id.get()).encode()),
+        ]
+        lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+        self.transport.write(STATUS_LINE[400] + lines + b"connection: close\r\n\r\n" + bytes(response.body))
+        self.transport.close()
+
+    def _expect_header(self) -> None:
+        self._stop_waiting()
+        self._deadline = self.loop.call_later(self.header_seconds, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+def configuration(host: str = settings.host, port: int = settings.port) -> uvicorn.Config:
+    """How the service is served. Open streams get a few seconds to end when the server is stopped."""
+    return uvicorn.Config(
+        "app.main:app",
+        host=host,
+        port=port,
+        http=PatientProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # Only `limits.client_address` reads X-Forwarded-For, as far as the settings trust it.
+        proxy_headers=False,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+
+
+def serve() -> None:
+    """Serve until SIGTERM or SIGINT."""
+    _raise_file_limit()
+    uvicorn.Server(configuration()).run()
+
+
+def _raise_file_limit() -> None:
+    """Each idle client costs a descriptor, and many systems still begin with 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(hard, _OPEN_FILES)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
