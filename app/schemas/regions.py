@@ -3,9 +3,8 @@
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
-from app.models.base import JsonObject
 from app.models.regions import RegionLevel
 from app.schemas.base import CoordinatesRead, Read, ShortText, Strict
 
@@ -34,7 +33,7 @@ class RegionSummary(RegionName):
 class RegionRead(RegionSummary):
     """A region with its outline: a GeoJSON geometry in GCJ-02; buildings have none."""
 
-    polygon: JsonObject | None
+    polygon: dict[str, JsonValue] | None
 
 
 class RegionUpdate(Strict):
