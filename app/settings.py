@@ -82,7 +82,7 @@ class Settings(BaseSettings):
     @property
     def media_location(self) -> str:
         """Where pictures are kept, as a URL."""
-        return self.media_url or f"file://{Path('var/media').absolute()}"
+        return self.media_url or Path("var/media").absolute().as_uri()
 
     @property
     def sandbox_wechat(self) -> bool:

@@ -2,9 +2,8 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
-from app.models.base import JsonObject
 from app.models.hazard_categories import Urgency
 from app.models.hazards import HazardLevel
 from app.schemas.base import Read, Strict
@@ -37,10 +36,10 @@ class HazardCategoryRead(Read):
     urgency: Urgency
     public: bool
     nearby_radius_m: int
-    deadlines: JsonObject
+    deadlines: dict[str, JsonValue]
     exemptions: list[str]
     keywords: list[str]
-    event_class: JsonObject | None
+    event_class: dict[str, JsonValue] | None
     lead_organisation_code: str | None
     active: bool
     version: int
