@@ -245,8 +245,9 @@ class Hazard(Entity, Subject, Versioned):
     def accept(self, worker_id: UUID, at: datetime) -> None:
         """A grid worker takes it. The first one wins."""
         self._not_merged()
-        if self.status is not HazardStatus.FILED:
+        if self.accepted_at is not None:
             raise HazardAlreadyTaken
+        self._require(HazardStatus.FILED)
         self._move(HazardStatus.ACCEPTED)
         self.handler_id, self.accepted_at = worker_id, at
 
