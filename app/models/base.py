@@ -4,6 +4,7 @@ import enum
 from datetime import UTC, datetime
 from uuid import UUID
 
+from pydantic import JsonValue as JsonValue
 from sqlalchemy import BigInteger, DateTime, Dialect, Enum, Integer, MetaData, Text, Uuid
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import JSON, TypeDecorator
@@ -11,7 +12,6 @@ from sqlalchemy.types import JSON, TypeDecorator
 from app import clock
 from app.ids import new_id
 
-JsonValue = str | int | float | bool | None | list["JsonValue"] | dict[str, "JsonValue"]
 JsonObject = dict[str, JsonValue]
 
 
