@@ -18,13 +18,27 @@ from app.limits import limiter
 from app.models.base import JsonObject
 from app.openapi import document
 from app.outside import SANDBOX_PATH, outside
-from app.routers import hazard_categories, hazard_exports, hazards, media, operations, organisations, regions
+from app.routers import (
+    hazard_categories,
+    hazard_exports,
+    hazards,
+    me,
+    media,
+    operations,
+    organisations,
+    regions,
+    sessions,
+    staff,
+)
 from app.sandbox.wechat import create_sandbox
 from app.services.operations import weak_durability
 from app.settings import settings
 
 ROUTERS = (
     operations.router,
+    sessions.router,
+    me.router,
+    staff.router,
     regions.router,
     organisations.router,
     media.router,

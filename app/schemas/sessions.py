@@ -7,18 +7,17 @@ from pydantic import Field, StringConstraints
 
 from app.schemas.base import Read, ShortText, Strict
 
-Secret = Annotated[str, StringConstraints(min_length=1, max_length=128), Field(repr=False)]
-SecondFactor = Annotated[
-    str,
-    StringConstraints(min_length=6, max_length=40),
-    Field(repr=False, description="Six digits of the authenticator app, or a recovery code."),
-]
+Password = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+Code = Annotated[str, StringConstraints(min_length=6, max_length=40)]
+
+_HIDDEN = Field(repr=False)
+_CODE = Field(repr=False, description="Six digits of the authenticator app, or a recovery code.")
 
 
 class WeChatSessionCreate(Strict):
     """The code of `wx.login`; the community is kept when the resident has none yet."""
 
-    code: Annotated[ShortText, Field(repr=False)]
+    code: Annotated[ShortText, _HIDDEN]
     community_id: Annotated[UUID | None, Field(strict=False)] = None
 
     model_config = {"json_schema_extra": {"examples": [{"code": "demo:li"}]}}
@@ -28,8 +27,8 @@ class StaffSessionCreate(Strict):
     """User name and password, and the second factor of those who have one."""
 
     username: ShortText
-    password: Secret
-    totp: SecondFactor | None = None
+    password: Annotated[Password, _HIDDEN]
+    totp: Annotated[Code | None, _CODE] = None
 
     model_config = {
         "json_schema_extra": {
@@ -41,14 +40,14 @@ class StaffSessionCreate(Strict):
 class SessionRefresh(Strict):
     """The refresh token; it is spent by this."""
 
-    refresh_token: Annotated[str, StringConstraints(max_length=100), Field(repr=False)]
+    refresh_token: Annotated[str, StringConstraints(max_length=100), _HIDDEN]
 
 
 class StepUp(Strict):
     """The second factor; the password for those who have none."""
 
-    totp: SecondFactor | None = None
-    password: Secret | None = None
+    totp: Annotated[Code | None, _CODE] = None
+    password: Annotated[Password | None, _HIDDEN] = None
 
     model_config = {"json_schema_extra": {"examples": [{"totp": "492039"}]}}
 
@@ -73,8 +72,8 @@ class StaffPrincipal(Read):
 class SessionRead(Read):
     """The tokens of one sign-in. `expires_in` is of the access token, in seconds."""
 
-    access_token: Annotated[str, Field(repr=False)]
-    refresh_token: Annotated[str, Field(repr=False)]
+    access_token: Annotated[str, _HIDDEN]
+    refresh_token: Annotated[str, _HIDDEN]
     token_type: Literal["Bearer"]
     expires_in: int
     principal: Annotated[ResidentPrincipal | StaffPrincipal, Field(discriminator="kind")]

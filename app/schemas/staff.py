@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from app.models.regions import RegionLevel
 from app.models.staff import Role, StaffStatus
 from app.schemas.base import Read, ShortText, Strict
-from app.schemas.sessions import SecondFactor, Secret
+from app.schemas.sessions import Code, Password
 
 Id = Annotated[UUID, Field(strict=False)]
 Username = Annotated[
@@ -77,14 +77,14 @@ class PasswordReset(Strict):
 class PasswordChange(Strict):
     """The password in use and its successor."""
 
-    current_password: Secret
+    current_password: Annotated[Password, Field(repr=False)]
     new_password: Annotated[str, StringConstraints(min_length=1, max_length=1000), Field(repr=False)]
 
 
 class TotpConfirm(Strict):
     """A first code of the authenticator app."""
 
-    totp: SecondFactor
+    totp: Annotated[Code, Field(repr=False)]
 
 
 class RegionBrief(Read):

@@ -127,7 +127,7 @@ async def held_by(session: AsyncSession, staff_ids: Sequence[UUID]) -> dict[UUID
         .order_by(Grant.id)
     )
     found: dict[UUID, list[GrantRead]] = {staff_id: [] for staff_id in staff_ids}
-    for row, region, organisation in rows.tuples():
+    for row, region, organisation in rows:
         found[row.staff_id].append(Target(region, organisation).describe(row))
     return found
 

@@ -109,7 +109,7 @@ async def _admit(order: StaffSessionCreate, address: str) -> _Attempt:
         )
     if wait:
         raise TooManyAttempts(retry_after=wait)
-    staff_id, password_hash = known.tuples().one_or_none() or (None, None)
+    staff_id, password_hash = known.one_or_none() or (None, None)
     return _Attempt(staff_id, password_hash, counted, held_for)
 
 
