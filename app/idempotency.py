@@ -10,7 +10,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import orjson
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import clock
@@ -90,13 +90,24 @@ def fingerprint(body: bytes, content_type: str) -> str:
 
 async def claim(session: AsyncSession, request: Request) -> None:
     """Take the key or raise the answer that it led to. A second request waits here for the first one's commit."""
-    values = {"scope": request.scope, "fingerprint": request.fingerprint, "created_at": clock.now()}
+    values = {
+        "scope": request.scope,
+        "fingerprint": request.fingerprint,
+        "caller_id": request.caller.id,
+        "created_at": clock.now(),
+    }
     taken = await session.scalar(
         insert(IdempotencyKey).values(values).on_conflict_do_nothing().returning(IdempotencyKey.scope)
     )
     if taken is None:
         await _replay(session, request)
     session.info[_CLAIM] = request.scope
+
+
+async def replay_if_done(session: AsyncSession, request: Request) -> None:
+    """Raise the answer that the key led to, if any: asked before work outside the transaction that works only once."""
+    if await session.get(IdempotencyKey, request.scope) is not None:
+        await _replay(session, request)
 
 
 def mask_when_replayed(session: AsyncSession, *fields: str) -> None:
@@ -130,6 +141,11 @@ async def redact(session: AsyncSession, subject_id: UUID, fields: Iterable[str])
         answer = json.loads(_opened(row))
         answer |= {name: None for name in fields if name in answer}
         row.answer_sealed = _sealed(row.scope, json.dumps(answer, ensure_ascii=False).encode())
+
+
+async def forget(session: AsyncSession, caller_id: UUID) -> None:
+    """Drop every answer kept for somebody who has left and cannot ask again."""
+    await session.execute(delete(IdempotencyKey).where(IdempotencyKey.caller_id == caller_id))
 
 
 async def _replay(session: AsyncSession, request: Request) -> None:

@@ -70,6 +70,8 @@ class Household(Entity, Subject, Versioned):
             sqlite_where=text("status IN ('claimed', 'confirmed')"),
             postgresql_where=text("status IN ('claimed', 'confirmed')"),
         ),
+        Index(None, "resident_id", "id"),
+        Index(None, "region_id", "status", "id"),
     )
 
     def decide(self, confirmed: bool, by: UUID, at: datetime) -> None:

@@ -16,6 +16,7 @@ class IdempotencyKey(Base):
 
     scope: Mapped[str] = mapped_column(primary_key=True)
     fingerprint: Mapped[str]
+    caller_id: Mapped[UUID] = mapped_column(index=True)
     subject_id: Mapped[UUID | None] = mapped_column(index=True)
     status: Mapped[int | None]
     headers: Mapped[str | None]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
-revision: str = "5500a719a65a"
+revision: str = "50c4d4977c39"
 down_revision: str | None = None
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
@@ -46,10 +46,10 @@ def upgrade() -> None:
         ),
         sa.Column("public", sa.Boolean(), nullable=False),
         sa.Column("nearby_radius_m", sa.Integer(), nullable=False),
-        sa.Column("deadlines", sa.JSON(), nullable=False),
-        sa.Column("exemptions", sa.JSON(), nullable=False),
-        sa.Column("keywords", sa.JSON(), nullable=False),
-        sa.Column("event_class", sa.JSON(), nullable=True),
+        sa.Column("deadlines", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("exemptions", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("keywords", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("event_class", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("lead_organisation_code", sa.Text(), nullable=True),
         sa.Column("active", sa.Boolean(), nullable=False),
         sa.Column("sort", sa.Integer(), nullable=False),
@@ -60,6 +60,7 @@ def upgrade() -> None:
         "idempotency_keys",
         sa.Column("scope", sa.Text(), nullable=False),
         sa.Column("fingerprint", sa.Text(), nullable=False),
+        sa.Column("caller_id", sa.Uuid(), nullable=False),
         sa.Column("subject_id", sa.Uuid(), nullable=True),
         sa.Column("status", sa.Integer(), nullable=True),
         sa.Column("headers", sa.Text(), nullable=True),
@@ -68,6 +69,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("scope", name=op.f("pk_idempotency_keys")),
     )
     with op.batch_alter_table("idempotency_keys", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_idempotency_keys_caller_id"), ["caller_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_idempotency_keys_created_at"), ["created_at"], unique=False)
         batch_op.create_index(batch_op.f("ix_idempotency_keys_subject_id"), ["subject_id"], unique=False)
 
@@ -144,7 +146,7 @@ def upgrade() -> None:
         sa.Column("name_en", sa.Text(), nullable=False),
         sa.Column("lng", sa.Double(), nullable=False),
         sa.Column("lat", sa.Double(), nullable=False),
-        sa.Column("polygon", sa.JSON(), nullable=True),
+        sa.Column("polygon", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("demo", sa.Boolean(), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
@@ -208,7 +210,7 @@ def upgrade() -> None:
         "tasks",
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("key", sa.Text(), nullable=True),
-        sa.Column("payload", sa.JSON(), nullable=False),
+        sa.Column("payload", sa.JSON(none_as_null=True), nullable=False),
         sa.Column(
             "status",
             sa.Enum(
@@ -286,7 +288,7 @@ def upgrade() -> None:
         sa.Column("actor_id", sa.Uuid(), nullable=True),
         sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("request_id", sa.Text(), nullable=True),
-        sa.Column("payload", sa.JSON(), nullable=False),
+        sa.Column("payload", sa.JSON(none_as_null=True), nullable=False),
         sa.ForeignKeyConstraint(["community_id"], ["regions.id"], name=op.f("fk_events_community_id")),
         sa.ForeignKeyConstraint(["region_id"], ["regions.id"], name=op.f("fk_events_region_id")),
         sa.PrimaryKeyConstraint("no", name=op.f("pk_events")),
@@ -572,7 +574,7 @@ def upgrade() -> None:
             sa.Enum("csv", "xlsx", name="exportformat", native_enum=False, create_constraint=True, length=32),
             nullable=False,
         ),
-        sa.Column("filters", sa.JSON(), nullable=False),
+        sa.Column("filters", sa.JSON(none_as_null=True), nullable=False),
         sa.Column("reason_sealed", sa.Text(), nullable=False),
         sa.Column(
             "status",
@@ -849,6 +851,10 @@ def upgrade() -> None:
     with op.batch_alter_table("households", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_households_community_id"), ["community_id"], unique=False)
         batch_op.create_index(
+            batch_op.f("ix_households_region_id_status_id"), ["region_id", "status", "id"], unique=False
+        )
+        batch_op.create_index(batch_op.f("ix_households_resident_id_id"), ["resident_id", "id"], unique=False)
+        batch_op.create_index(
             "uq_households_open",
             ["resident_id", "address_index"],
             unique=True,
@@ -1094,7 +1100,7 @@ def upgrade() -> None:
         ),
         sa.Column("region_id", sa.Uuid(), nullable=True),
         sa.Column("organisation_id", sa.Uuid(), nullable=True),
-        sa.Column("fields", sa.JSON(), nullable=False),
+        sa.Column("fields", sa.JSON(none_as_null=True), nullable=False),
         sa.Column("reason_sealed", sa.Text(), nullable=True),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
@@ -1171,6 +1177,8 @@ def downgrade() -> None:
             sqlite_where=sa.text("status IN ('claimed', 'confirmed')"),
             postgresql_where=sa.text("status IN ('claimed', 'confirmed')"),
         )
+        batch_op.drop_index(batch_op.f("ix_households_resident_id_id"))
+        batch_op.drop_index(batch_op.f("ix_households_region_id_status_id"))
         batch_op.drop_index(batch_op.f("ix_households_community_id"))
 
     op.drop_table("households")
@@ -1289,6 +1297,7 @@ def downgrade() -> None:
     with op.batch_alter_table("idempotency_keys", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_idempotency_keys_subject_id"))
         batch_op.drop_index(batch_op.f("ix_idempotency_keys_created_at"))
+        batch_op.drop_index(batch_op.f("ix_idempotency_keys_caller_id"))
 
     op.drop_table("idempotency_keys")
     op.drop_table("hazard_categories")
