@@ -19,14 +19,17 @@ from app.models.base import JsonObject
 from app.openapi import document
 from app.outside import SANDBOX_PATH, outside
 from app.routers import (
+    consents,
     hazard_categories,
     hazard_exports,
     hazards,
+    households,
     me,
     media,
     operations,
     organisations,
     regions,
+    residents,
     sessions,
     staff,
 )
@@ -38,6 +41,9 @@ ROUTERS = (
     operations.router,
     sessions.router,
     me.router,
+    consents.router,
+    households.router,
+    residents.router,
     staff.router,
     regions.router,
     organisations.router,
