@@ -8,7 +8,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -122,6 +122,13 @@ class Storage:
         """Remove the object; one that is gone already is fine. Raises StorageUnavailable."""
         await self._on(key, lambda: self._delete(key))
 
+    async def keys(self) -> AsyncIterator[tuple[str, datetime]]:
+        """Every key with the time its object was stored, in no order. Raises StorageUnavailable."""
+        pages = await self._run(self._list)
+        while page := await self._run(lambda: _next_page(pages)):
+            for key in page:
+                yield key
+
     async def check(self) -> None:
         """For readiness: write and remove a small file, or list the bucket.
 
@@ -184,6 +191,10 @@ class Storage:
         except ObjectNotFound:
             return
 
+    def _list(self) -> Iterator[list[tuple[str, datetime]]]:
+        for page in self._store.list():
+            yield [(meta["path"], meta["last_modified"]) for meta in page]
+
     def _check(self) -> None:
         key = f"readiness/{secrets.token_hex(8)}"
         with _typed_errors():
@@ -197,6 +208,11 @@ class Storage:
 def _next(chunks: Iterator[bytes]) -> bytes:
     with _typed_errors():
         return next(chunks, b"")
+
+
+def _next_page(pages: Iterator[list[tuple[str, datetime]]]) -> list[tuple[str, datetime]]:
+    with _typed_errors():
+        return next(pages, [])
 
 
 @contextmanager

@@ -60,6 +60,11 @@ class Region(Entity, Subject, Versioned):
 
     def move_under(self, parent: "Region | None") -> None:
         """Hang it and everything below it under another region; None only for the district."""
+        self.require_parent(parent)
+        self.parent_id = parent.id if parent else None
+
+    def require_parent(self, parent: "Region | None") -> None:
+        """422 unless a region of this level may lie there."""
         levels = _PARENTS[self.level]
         if parent.level not in levels if parent else levels:
             raise InvalidParent.of(
@@ -68,7 +73,6 @@ class Region(Entity, Subject, Versioned):
                 "is not a region that this one can lie in",
                 "不是该区域可隶属的上级",
             )
-        self.parent_id = parent.id if parent else None
 
 
 class RegionAncestor(Base):
