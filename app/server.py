@@ -4,6 +4,7 @@ import asyncio
 import resource
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from app.context import request_id
@@ -67,11 +68,11 @@ class PatientProtocol(HttpToolsProtocol):
             self._deadline = None
 
 
-def configuration(host: str = settings.host, port: int = settings.port) -> uvicorn.Config:
+def configuration(*, app: ASGIApp | str = "app.main:app", port: int = settings.port) -> uvicorn.Config:
     """How the service is served. Open streams get a few seconds to end when the server is stopped."""
     return uvicorn.Config(
-        "app.main:app",
-        host=host,
+        app,
+        host=settings.host,
         port=port,
         http=PatientProtocol,
         ws="none",
