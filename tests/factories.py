@@ -22,7 +22,7 @@ from app.models.staff import Grant, Role, Staff
 from app.policy import ROLES_WITH_TOTP
 from app.services import places, residents, sessions
 
-PASSWORD = "correct horse battery staple"
+PASSWORD = "violet harbour 27 lanterns"
 """Of everybody whom `make_staff` made. Their hashes are cheap ones, to be quick."""
 
 _CHEAP_HASH = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)

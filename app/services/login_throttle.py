@@ -39,7 +39,7 @@ class Meter:
 
 def by_account(username: str) -> Meter:
     """All failures of one user name, known or not."""
-    return _meter("account", username, 30, timedelta(minutes=10))
+    return _meter("account", username, 30, timedelta(hours=1))
 
 
 def by_address(address: str) -> Meter:
@@ -49,12 +49,12 @@ def by_address(address: str) -> Meter:
 
 def by_both(username: str, address: str) -> Meter:
     """The failures of one user name from one address."""
-    return _meter("both", f"{username}|{_network(address)}", 5, timedelta(minutes=10))
+    return _meter("both", f"{username}|{_network(address)}", 5, timedelta(hours=1))
 
 
 def by_second_factor(username: str) -> Meter:
     """Wrong codes, or wrong passwords inside a session, of somebody whose first proof was right."""
-    return _meter("second", username, 5, timedelta(minutes=10))
+    return _meter("second", username, 5, timedelta(hours=1))
 
 
 async def waits(session: AsyncSession, meters: Sequence[Meter], now: datetime) -> list[int]:
