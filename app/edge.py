@@ -189,7 +189,7 @@ class _Exchange:
             "bytes_in": self._bytes_in,
             "bytes_out": self._bytes_out,
             "caller_kind": caller.kind.value if caller else None,
-            "caller": caller.id if caller else None,
+            "caller": str(caller.id) if caller else None,
             # Kept because the law wants network logs (Cybersecurity Law, article 21); nothing else names anybody.
             "address": limits.client_address(self._scope, settings.trusted_proxies),
         }

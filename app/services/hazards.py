@@ -74,6 +74,7 @@ async def file(session: AsyncSession, caller: Caller, body: HazardCreate) -> Haz
         event_seq=0,
         version=1,
     )
+    await _require_at_work(session, caller, hazard)
     seal(hazard, "description", body.description)
     seal(hazard, "address", body.address)
     session.add(hazard)
@@ -281,6 +282,14 @@ async def _place(session: AsyncSession, body: HazardCreate) -> tuple[Place, floa
             ("body", "community_id"), "unknown_community", "is not a community", "社区不存在"
         )
     return Place(community.id, community.id), community.lng, community.lat
+
+
+async def _require_at_work(session: AsyncSession, caller: Caller, hazard: Hazard) -> None:
+    """Staff file where they work, residents anywhere in the district."""
+    if caller.is_resident:
+        return
+    if not await hazard_access.covers(session, caller.scope("file_hazard"), hazard.region_id):
+        raise Forbidden
 
 
 async def _require_turn(session: AsyncSession, caller: Caller, hazard: Hazard) -> None:
