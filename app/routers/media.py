@@ -20,9 +20,11 @@ _FILE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; sandbox",
     "Cross-Origin-Resource-Policy": "cross-origin",
 }
+_EXAMPLE: dict[str, object] = {"file": "(bytes)", "purpose": "hazard"}
+_UPLOAD = {"requestBody": {"content": {"multipart/form-data": {"example": _EXAMPLE}}}}
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, openapi_extra=_UPLOAD)
 async def upload_media(
     request: Request,
     caller: CurrentCaller,

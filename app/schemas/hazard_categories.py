@@ -67,3 +67,21 @@ class HazardCategoryUpdate(Strict):
         if set(self.deadlines) != set(HazardLevel):
             raise ValueError("a deadline is needed for each level")
         return self
+
+    model_config = {
+        "json_schema_extra": {
+            "examples": [
+                {
+                    "urgency": "high",
+                    "public": True,
+                    "nearby_radius_m": 250,
+                    "deadlines": {
+                        "grid": {"minutes": 120, "warn_minutes": 30, "clock": "clock"},
+                        "street": {"minutes": 240, "warn_minutes": 60, "clock": "clock"},
+                        "department": {"minutes": 960, "warn_minutes": 240, "clock": "working"},
+                    },
+                    "active": True,
+                }
+            ]
+        }
+    }

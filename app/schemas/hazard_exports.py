@@ -22,6 +22,12 @@ class HazardExportCreate(Strict):
     filed_from: Annotated[AwareDatetime, Field(strict=False)] | None = None
     filed_until: Annotated[AwareDatetime, Field(strict=False)] | None = None
 
+    model_config = {
+        "json_schema_extra": {
+            "examples": [{"format": "csv", "reason": "周例会材料", "statuses": ["filed", "accepted"]}]
+        }
+    }
+
 
 class HazardExportRead(Read):
     """How far the file is. It can be downloaded while `status` is `done`, until `expires_at`."""

@@ -28,3 +28,5 @@ class HazardRedact(Strict):
     media_ids: Annotated[list[Id], Field(max_length=50)] = Field(default_factory=list)
     hide: bool = False
     reason: Annotated[RedactionReason, Field(strict=False)]
+
+    model_config = {"json_schema_extra": {"examples": [{"description": True, "reason": "personal_data"}]}}

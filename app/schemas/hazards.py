@@ -61,6 +61,10 @@ class HazardCall(Strict):
 
     reason: LongText | None = None
 
+    model_config = {
+        "json_schema_extra": {"examples": [{"reason": "堆放物属于商铺，多次劝说无效，需要街道协调"}]}
+    }
+
 
 class HazardDispatch(Strict):
     """One lead and any number of joint departments."""
@@ -69,11 +73,25 @@ class HazardDispatch(Strict):
     joint_organisation_ids: Annotated[list[Id], Field(max_length=10)] = Field(default_factory=list)
     note: LongText | None = None
 
+    model_config = {
+        "json_schema_extra": {
+            "examples": [
+                {
+                    "lead_organisation_id": "01938b5e-7c1a-7d2e-9f00-3a51f0c2b001",
+                    "joint_organisation_ids": ["01938b5e-7c1a-7d2e-9f00-3a51f0c2b002"],
+                    "note": "请今日内到现场",
+                }
+            ]
+        }
+    }
+
 
 class HazardRefuse(Strict):
     """Why it is not ours."""
 
     reason: LongText
+
+    model_config = {"json_schema_extra": {"examples": [{"reason": "该路段不在我单位管养范围内"}]}}
 
 
 class HazardCheckIn(Strict):
@@ -81,6 +99,12 @@ class HazardCheckIn(Strict):
 
     location: Coordinates
     note: LongText | None = None
+
+    model_config = {
+        "json_schema_extra": {
+            "examples": [{"location": {"lng": 104.1281, "lat": 30.6062}, "note": "已到现场"}]
+        }
+    }
 
 
 class HazardResolve(Strict):
@@ -92,12 +116,30 @@ class HazardResolve(Strict):
     unfixed_reason: Annotated[UnfixedReason, Field(strict=False)] | None = None
     note: LongText | None = None
 
+    model_config = {
+        "json_schema_extra": {
+            "examples": [
+                {
+                    "outcome": "fixed",
+                    "media_ids": ["01938b5e-7c1a-7d2e-9f00-3a51f0c2b001"],
+                    "note": "堆放物已清理",
+                }
+            ]
+        }
+    }
+
 
 class HazardDispute(Strict):
     """Why the result is not accepted."""
 
     reason: LongText
     media_ids: Photos = Field(default_factory=list)
+
+    model_config = {
+        "json_schema_extra": {
+            "examples": [{"reason": "第二天又堆满了", "media_ids": ["01938b5e-7c1a-7d2e-9f00-3a51f0c2b001"]}]
+        }
+    }
 
 
 class HazardRate(Strict):
@@ -106,11 +148,15 @@ class HazardRate(Strict):
     score: Annotated[int, Field(ge=1, le=5)]
     comment: LongText | None = None
 
+    model_config = {"json_schema_extra": {"examples": [{"score": 5, "comment": "处理很快"}]}}
+
 
 class HazardMerge(Strict):
     """The hazard that goes on."""
 
     into_id: Id
+
+    model_config = {"json_schema_extra": {"examples": [{"into_id": "01938b5e-7c1a-7d2e-9f00-3a51f0c2b001"}]}}
 
 
 class HazardReject(Strict):
@@ -119,11 +165,17 @@ class HazardReject(Strict):
     reason: Annotated[RejectReason, Field(strict=False)]
     note: LongText | None = None
 
+    model_config = {
+        "json_schema_extra": {"examples": [{"reason": "not_a_hazard", "note": "该处为临时卸货，已驶离"}]}
+    }
+
 
 class HazardAssign(Strict):
     """The grid worker who shall take it."""
 
     staff_id: Id
+
+    model_config = {"json_schema_extra": {"examples": [{"staff_id": "01938b5e-7c1a-7d2e-9f00-3a51f0c2b001"}]}}
 
 
 class HazardCommentCreate(Strict):
@@ -131,6 +183,8 @@ class HazardCommentCreate(Strict):
 
     text: LongText
     visibility: Annotated[CommentVisibility, Field(strict=False)] = CommentVisibility.PUBLIC
+
+    model_config = {"json_schema_extra": {"examples": [{"text": "物业已贴告示", "visibility": "public"}]}}
 
 
 class HazardCommentRead(Read):

@@ -42,6 +42,8 @@ class SessionRefresh(Strict):
 
     refresh_token: Annotated[str, StringConstraints(max_length=100), _HIDDEN]
 
+    model_config = {"json_schema_extra": {"examples": [{"refresh_token": "jcr_9aK…"}]}}
+
 
 class StepUp(Strict):
     """The second factor; the password for those who have none."""

@@ -73,6 +73,8 @@ class PasswordReset(Strict):
 
     drop_totp: bool = False
 
+    model_config = {"json_schema_extra": {"examples": [{"drop_totp": True}]}}
+
 
 class PasswordChange(Strict):
     """The password in use and its successor."""
@@ -80,11 +82,19 @@ class PasswordChange(Strict):
     current_password: Annotated[Password, Field(repr=False)]
     new_password: Annotated[str, StringConstraints(min_length=1, max_length=1000), Field(repr=False)]
 
+    model_config = {
+        "json_schema_extra": {
+            "examples": [{"current_password": "kxwp-3hn7q-vt5ab-m2c8d", "new_password": "a long passphrase"}]
+        }
+    }
+
 
 class TotpConfirm(Strict):
     """A first code of the authenticator app."""
 
     totp: Annotated[Code, Field(repr=False)]
+
+    model_config = {"json_schema_extra": {"examples": [{"totp": "492039"}]}}
 
 
 class RegionBrief(Read):
