@@ -2,11 +2,11 @@
 
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, SQLColumnExpression, and_, false, or_, select
+from sqlalchemy import ColumnElement, and_, or_, select, true
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import clock
-from app.auth import Caller, Scope
+from app.auth import Caller
 from app.errors import Forbidden, NotFound
 from app.events import Place
 from app.models.hazard_assignments import AssignmentStatus, HazardAssignment
@@ -14,16 +14,9 @@ from app.models.hazard_categories import HazardCategory
 from app.models.hazards import Hazard, HazardStatus, PublicState
 from app.models.regions import RegionAncestor
 from app.models.staff import Grant, Role, Staff, StaffStatus
+from app.services import scopes
 
 READ = "read_hazard"
-
-
-def within(column: SQLColumnExpression[UUID], scope: Scope) -> ColumnElement[bool]:
-    """Whether a region lies in a scope, descendants included."""
-    if not scope.region_ids:
-        return false()
-    covered = select(RegionAncestor.region_id).where(RegionAncestor.ancestor_id.in_(scope.region_ids))
-    return column.in_(covered)
 
 
 def public() -> ColumnElement[bool]:
@@ -39,7 +32,7 @@ def public() -> ColumnElement[bool]:
 def handled_by(caller: Caller, operation: str = READ) -> ColumnElement[bool]:
     """What a member of staff works on: in their regions, or dispatched to their organisation."""
     scope = caller.scope(operation)
-    conditions = [within(Hazard.region_id, scope)]
+    conditions = [scopes.within(Hazard.region_id, scope)]
     if scope.organisation_ids:
         dispatched = select(HazardAssignment.hazard_id).where(
             HazardAssignment.organisation_id.in_(scope.organisation_ids),
@@ -58,13 +51,18 @@ def visible_to(caller: Caller) -> ColumnElement[bool]:
 
 async def lock(session: AsyncSession, caller: Caller, hazard_id: UUID, operation: str) -> Hazard:
     """The row to change, locked: 404 when the caller may not see it, 403 when the role is held elsewhere only."""
-    hazard = await session.scalar(
-        select(Hazard).where(Hazard.id == hazard_id, visible_to(caller)).with_for_update(of=Hazard)
-    )
-    if hazard is None:
+    found = (
+        await session.execute(
+            select(Hazard, _may(caller, operation))
+            .where(Hazard.id == hazard_id, visible_to(caller))
+            .with_for_update(of=Hazard)
+        )
+    ).one_or_none()
+    if found is None:
         raise NotFound
-    if not caller.is_resident:
-        await _require_scope(session, caller, hazard, operation)
+    hazard, may = found
+    if not may:
+        raise Forbidden
     return hazard
 
 
@@ -76,16 +74,6 @@ async def lock_two(
         hazard_id: await lock(session, caller, hazard_id, operation) for hazard_id in sorted({first, second})
     }
     return locked[first], locked[second]
-
-
-async def covers(session: AsyncSession, scope: Scope, region_id: UUID) -> bool:
-    """Whether a region lies in a scope."""
-    found = await session.scalar(
-        select(RegionAncestor.region_id)
-        .where(RegionAncestor.region_id == region_id, RegionAncestor.ancestor_id.in_(scope.region_ids))
-        .limit(1)
-    )
-    return found is not None
 
 
 async def staff_cover(session: AsyncSession, staff_id: UUID, role: Role, region_id: UUID) -> bool:
@@ -111,8 +99,8 @@ def place_of(hazard: Hazard) -> Place:
     return Place(hazard.community_id, hazard.region_id)
 
 
-async def _require_scope(session: AsyncSession, caller: Caller, hazard: Hazard, operation: str) -> None:
-    scope = caller.scope(operation)
-    if scope.organisation_ids or await covers(session, scope, hazard.region_id):
-        return
-    raise Forbidden
+def _may(caller: Caller, operation: str) -> ColumnElement[bool]:
+    """Whether the role that shows a hazard to the caller is also one that `operation` needs."""
+    if caller.is_resident or caller.scope(operation) == caller.scope(READ):
+        return true()
+    return handled_by(caller, operation)

@@ -42,6 +42,7 @@ from app.services import (
     hazard_deadlines,
     media,
     places,
+    scopes,
 )
 from app.settings import settings
 
@@ -288,7 +289,7 @@ async def _require_at_work(session: AsyncSession, caller: Caller, hazard: Hazard
     """Staff file where they work, residents anywhere in the district."""
     if caller.is_resident:
         return
-    if not await hazard_access.covers(session, caller.scope("file_hazard"), hazard.region_id):
+    if not await scopes.covers(session, caller.scope("file_hazard"), hazard.region_id):
         raise Forbidden
 
 
@@ -299,7 +300,7 @@ async def _require_turn(session: AsyncSession, caller: Caller, hazard: Hazard) -
         return
     if hazard.level is HazardLevel.STREET:
         scope = caller.scope_of([Role.STREET_DISPATCHER])
-        if not await hazard_access.covers(session, scope, hazard.region_id):
+        if not await scopes.covers(session, scope, hazard.region_id):
             raise Forbidden
 
 
