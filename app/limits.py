@@ -12,7 +12,9 @@ from math import ceil
 from typing import Any, cast
 
 import structlog
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from app import clock
@@ -27,7 +29,8 @@ _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 _QUOTA = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour|day)")
 _SWEEP_ABOVE = 10_000
 _AWAY_SECONDS = 5.0
-_REDIS_SECONDS = 0.25
+_REDIS_SECONDS = 1.0
+_REDIS_CONNECTIONS = 16
 _REDIS_SCRIPT = """
 local used = redis.call('INCR', KEYS[1])
 if used == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
@@ -135,9 +138,16 @@ class _Memory:
 
 class _Shared:
     def __init__(self, url: str) -> None:
-        self._client = Redis.from_url(
-            url, socket_timeout=_REDIS_SECONDS, socket_connect_timeout=_REDIS_SECONDS, max_connections=64
+        pool = BlockingConnectionPool.from_url(
+            url,
+            timeout=_REDIS_SECONDS,
+            socket_timeout=_REDIS_SECONDS,
+            socket_connect_timeout=_REDIS_SECONDS,
+            max_connections=_REDIS_CONNECTIONS,
+            # Its own retries sleep for seconds; whoever asks would rather be counted here.
+            retry=Retry(NoBackoff(), 1),
         )
+        self._client = Redis.from_pool(pool)
         self._script = self._client.register_script(_REDIS_SCRIPT)
 
     async def hit(self, quota: Quota, who: str) -> tuple[int, float]:
