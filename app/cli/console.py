@@ -1,0 +1,73 @@
+"""How commands speak: results to stdout, what is wrong to stderr, and an exit code that scripts can trust."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from app.db import database
+from app.errors import Problem
+from app.settings import settings
+
+T = TypeVar("T")
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def say(markup: str = "") -> None:
+    """One line of a result, never broken."""
+    out.print(markup, soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """One line about something that deserves a look."""
+    err.print(f"[yellow]![/] {escape(text)}", soft_wrap=True)
+
+
+def stop(*lines: str) -> NoReturn:
+    """End the command with what is wrong, one line each."""
+    for line in lines:
+        err.print(f"[red]✘[/] {escape(line)}", soft_wrap=True)
+    raise typer.Exit(1)
+
+
+def require_settings() -> None:
+    """End the command when production lacks a setting or has one that is for development."""
+    found = settings.problems()
+    if found:
+        stop(*found)
+
+
+def run(work: Coroutine[None, None, T]) -> T:
+    """Do something with the database open. What it refuses ends the command with its sentence."""
+    try:
+        return asyncio.run(_with_database(work))
+    except Problem as problem:
+        fields = [f"{'.'.join(map(str, error.loc))}: {error.message_en}" for error in problem.fields]
+        stop(problem.detail("en"), *fields)
+
+
+def progress() -> Progress:
+    """Bars on a terminal, nothing in a log."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    )
+
+
+async def _with_database(work: Coroutine[None, None, T]) -> T:
+    await database.open()
+    try:
+        return await work
+    finally:
+        await database.close()

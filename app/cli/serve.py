@@ -1,0 +1,94 @@
+"""`jincai serve` and `jincai worker`: the service, ready to be opened."""
+
+import contextlib
+import socket
+import sqlite3
+
+from app import __version__, server
+from app import worker as engine
+from app.cli import schema
+from app.cli.accounts import show_accounts
+from app.cli.console import out, require_settings, run, say, stop, warn
+from app.db import sqlite_has_wal_bug
+from app.models.staff import Role
+from app.services.demo_accounts import ACCOUNTS, Account
+from app.settings import settings
+
+
+def serve() -> None:
+    """Serve the API. In development it also makes the tables, fills in the demo community and says who can sign in."""
+    require_settings()
+    _require_free_port()
+    _prepare()
+    _announce()
+    server.serve()
+
+
+def worker() -> None:
+    """Work in the background until stopped: events, deadlines, messages, exports. Any number may run."""
+    require_settings()
+    schema.require_head()
+    if settings.is_sqlite and sqlite_has_wal_bug():
+        warn(_WAL_BUG)
+    say(f"Jincai Life {__version__}: working. Ctrl-C ends it after what is running.")
+    engine.main()
+
+
+_WAL_BUG = (
+    f"SQLite {sqlite3.sqlite_version} may corrupt a database that two processes write at once (fixed in 3.51.3): "
+    "run nothing else that writes to this file, or use PostgreSQL."
+)
+
+
+def _require_free_port() -> None:
+    """Now, before anything is prepared: what the server would say later is lost between its own lines."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        where = f"{settings.host}:{settings.port}"
+        stop(f"Cannot listen on {where}: {error.strerror}. Choose others: JINCAI_HOST, JINCAI_PORT.")
+
+
+def _prepare() -> None:
+    if settings.is_sqlite or settings.env == "dev":
+        schema.upgrade()
+    schema.require_head()
+    if settings.seed_demo and settings.env == "dev":
+        with contextlib.suppress(BrokenPipeError), out.status("Filling in the demo community ..."):
+            run(schema.fill(with_demo=True))
+
+
+def _announce() -> None:
+    say(f"[bold]Jincai Life {__version__}[/] at [bold]{settings.base_url}[/]\n")
+    say(f"API documentation   {settings.base_url}/docs  and  {settings.base_url}/redoc")
+    say(f"Health              {settings.base_url}/healthz  /readyz  /metrics")
+    say(f"Database            {'SQLite' if settings.is_sqlite else 'PostgreSQL'}")
+    say(f"Worker              {_WORKERS[settings.worker]}")
+    say(f"WeChat              {'sandbox in this process' if settings.sandbox_wechat else 'as configured'}")
+    if settings.is_sqlite and sqlite_has_wal_bug():
+        warn(_WAL_BUG)
+    if settings.seed_demo and settings.env == "dev":
+        _announce_demo()
+    say("\nCtrl-C stops the server.")
+
+
+_WORKERS = {"embedded": "in this process", "external": "on its own: run `jincai worker`"}
+
+
+def _announce_demo() -> None:
+    say("\n[bold]Who can sign in[/]")
+    if settings.sandbox_wechat:
+        say("Residents: any WeChat code of the form demo:<name> makes a resident, for example")
+        say(f'  curl -s {settings.base_url}/v1/sessions/wechat --json \'{{"code": "demo:lin"}}\'')
+    say("Staff, for example (all of them: `jincai demo-accounts`):\n")
+    show_accounts(tuple(_examples()))
+
+
+def _examples() -> list[Account]:
+    """The first account of each role."""
+    return [next(account for account in ACCOUNTS if account.role is role) for role in Role]
