@@ -50,3 +50,7 @@ class Notification(Entity):
         Index(None, "recipient_kind", "recipient_id", "id"),
         Index(None, "event_id"),
     )
+
+    def read(self, at: datetime) -> None:
+        """Its recipient saw it; only the first time counts."""
+        self.read_at = self.read_at or at
