@@ -3,14 +3,15 @@
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
-from typing import cast
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias, cast
 
 import asyncpg
 
 _CHANNEL = "jincai"
 _ALIVE_SECONDS = 10
 Listener = Callable[[str], None]
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 class Signals:
@@ -51,7 +52,7 @@ class Signals:
         """Join the other processes over PostgreSQL when there is one."""
         self._dsn = dsn
         if dsn:
-            self._tasks = [asyncio.create_task(self._publish(dsn)), asyncio.create_task(self._hear(dsn))]
+            self._tasks = [asyncio.create_task(_keep(dsn, use)) for use in (self._publish, self._hear)]
 
     async def close(self) -> None:
         """Leave; waiting tasks time out by themselves."""
@@ -66,34 +67,30 @@ class Signals:
         for listener in self._listeners:
             listener(topic)
 
-    async def _publish(self, dsn: str) -> None:
-        async for connection in _connections(dsn):
-            while not connection.is_closed():
-                await self._has_pending.wait()
-                topics, self._pending = self._pending, set()
-                self._has_pending.clear()
-                for topic in topics:
-                    await connection.execute("SELECT pg_notify($1, $2)", _CHANNEL, topic)
+    async def _publish(self, connection: Connection) -> None:
+        while True:
+            await self._has_pending.wait()
+            self._has_pending.clear()
+            while self._pending:
+                await connection.execute("SELECT pg_notify($1, $2)", _CHANNEL, self._pending.pop())
 
-    async def _hear(self, dsn: str) -> None:
-        async for connection in _connections(dsn):
-            await connection.add_listener(_CHANNEL, lambda *heard: self._deliver(cast(str, heard[3])))
-            while not connection.is_closed():
-                await asyncio.sleep(_ALIVE_SECONDS)
-                await connection.execute("SELECT 1")
+    async def _hear(self, connection: Connection) -> None:
+        await connection.add_listener(_CHANNEL, lambda *heard: self._deliver(cast(str, heard[3])))
+        while True:
+            await asyncio.sleep(_ALIVE_SECONDS)
+            await connection.execute("SELECT 1")
 
 
-async def _connections(dsn: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
-    """One connection after another, for as long as somebody asks: a database that went away may come back."""
+async def _keep(dsn: str, use: Callable[[Connection], Awaitable[None]]) -> None:
+    """Give `use` one connection after another: a database that went away may come back."""
     while True:
-        try:
+        with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
             connection = await asyncpg.connect(dsn, timeout=5)
-        except (OSError, asyncpg.PostgresError, TimeoutError):
-            await asyncio.sleep(1)
-            continue
-        with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            yield connection
-        connection.terminate()
+            try:
+                await use(connection)
+            finally:
+                connection.terminate()
+        await asyncio.sleep(1)
 
 
 signals = Signals()
