@@ -27,9 +27,8 @@ Format = Literal["json", "text"]
 Level = Literal["debug", "info", "warning", "error", "critical"]
 
 _NAMES = """
-    address api attempts bytes_in bytes_out caller caller_kind cause code count engine errcode errno error failed kind
-    lag method milliseconds name no number operation part path position reason rid route rows seconds
-    sqlstate status subject_id subject_kind table task trace_id type url version worker
+    address api bytes_in bytes_out caller caller_kind code count errcode error kind method milliseconds operation part
+    path reason rid route seconds status subject_id task url
 """
 FIELDS = frozenset(_NAMES.split())
 """What may be logged beside the event itself; anything else is dropped. None of these ever names a person."""

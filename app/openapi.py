@@ -42,7 +42,7 @@ _TAGS = {
     "hazards": "Reports of dangers and their way to closure 隐患随手拍",
     "residents": "Residents and households 居民与住户",
     "staff": "Staff and their grants 工作人员与授权",
-    "events": "Live updates 实时动态",
+    "live": "Live updates 实时动态",
     "wechat": "Called by WeChat 微信回调",
     "operations": "Health and metrics 运行状态",
 }
