@@ -85,6 +85,7 @@ def conditions(wanted: Filter) -> list[ColumnElement[bool]]:
     box = wanted.box
     below = select(RegionAncestor.region_id).where(RegionAncestor.ancestor_id == wanted.region_id)
     late = Hazard.overdue_at.is_not(None) if wanted.overdue else Hazard.overdue_at.is_(None)
+    soon = Hazard.due_at < wanted.due_before if wanted.due_before else true()
     possible = [
         (wanted.statuses, Hazard.status.in_(wanted.statuses)),
         (wanted.category, Hazard.category == wanted.category),
@@ -92,7 +93,7 @@ def conditions(wanted: Filter) -> list[ColumnElement[bool]]:
         (wanted.region_id, Hazard.region_id.in_(below)),
         (wanted.handler_id, Hazard.handler_id == wanted.handler_id),
         (wanted.overdue is not None, late),
-        (wanted.due_before, Hazard.due_at < wanted.due_before),
+        (wanted.due_before, soon),
         (box, box_holds(box) if box else true()),
     ]
     return [condition for asked, condition in possible if asked]
