@@ -54,7 +54,8 @@ async def page(
     query = _due_first(query, cursor) if wanted.order == "due" else _newest_first(query, cursor)
     rows = list(await session.scalars(query.limit(limit + 1)))
     more = _cursor_behind(rows[limit - 1], wanted) if len(rows) > limit else None
-    return Page(items=await hazard_views.summarise(session, caller, rows[:limit]), next_cursor=more)
+    items = await hazard_views.summarise(session, caller, rows[:limit], public=wanted.scope == "public")
+    return Page(items=items, next_cursor=more)
 
 
 async def nearby(
