@@ -65,6 +65,16 @@ class PasswordReset(Strict):
     model_config = {"json_schema_extra": {"examples": [{"drop_totp": True}]}}
 
 
+class HandOver(Strict):
+    """The colleague who takes over."""
+
+    to_staff_id: Id
+
+    model_config = {
+        "json_schema_extra": {"examples": [{"to_staff_id": "01938b5e-7c1a-7d2e-9f00-3a51f0c2b001"}]}
+    }
+
+
 class PasswordChange(Strict):
     """The password in use and its successor."""
 
@@ -134,6 +144,12 @@ class StaffCreated(StaffRead):
     """With the password that has to be changed at the first sign-in."""
 
     temporary_password: ShownOnce
+
+
+class HandedOver(Read):
+    """How many open hazards changed hands."""
+
+    hazards: int
 
 
 class TemporaryPassword(Read):
