@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import xlsxwriter
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import clock, events, outbox
@@ -17,7 +17,7 @@ from app.db import database
 from app.errors import Conflict, NotFound
 from app.ids import new_id
 from app.keys import seal, unseal
-from app.leases import Lease, LeaseLost
+from app.leases import Lease, LeaseLost, Retry
 from app.models.hazard_exports import ExportFormat, ExportStatus, HazardExport
 from app.models.hazards import Hazard, HazardStatus
 from app.models.regions import Region, RegionAncestor
@@ -121,13 +121,31 @@ async def erase_expired(session: AsyncSession) -> int:
         .limit(100)
         .with_for_update(skip_locked=True)
     )
-    expired = list(rows)
-    for export in expired:
-        await outbox.enqueue(
-            session, "media.erase", {"keys": [export.storage_key]}, key=f"export:{export.id}"
+    return await _withdraw(session, rows)
+
+
+async def withdraw(session: AsyncSession, since: datetime) -> None:
+    """Something that was filed at `since` is erased: it may be in every file made from then on."""
+    rows = await session.scalars(
+        select(HazardExport)
+        .where(
+            HazardExport.created_at >= since,
+            or_(HazardExport.storage_key.is_not(None), HazardExport.status == ExportStatus.RUNNING),
         )
-        export.storage_key = None
-    return len(expired)
+        .with_for_update()
+    )
+    await _withdraw(session, rows)
+
+
+async def _withdraw(session: AsyncSession, rows: Iterable[HazardExport]) -> int:
+    exports = list(rows)
+    for export in exports:
+        if export.storage_key is not None:
+            await outbox.enqueue(
+                session, "media.erase", {"keys": [export.storage_key]}, key=f"export:{export.id}"
+            )
+        export.withdraw()
+    return len(exports)
 
 
 async def _make(lease: Lease, export_id: UUID) -> None:
@@ -141,7 +159,10 @@ async def _make(lease: Lease, export_id: UUID) -> None:
     await outside.storage.put(key, data)
     try:
         async with lease.last_transaction() as session:
-            (await session.get_one(HazardExport, export_id)).finish(key, clock.now() + KEPT)
+            export = await session.get_one(HazardExport, export_id, with_for_update=True)
+            if export.status is not ExportStatus.RUNNING:
+                raise Retry("something in the file was erased meanwhile")
+            export.finish(key, clock.now() + KEPT)
     except BaseException:
         await outside.storage.delete(key)
         raise
