@@ -87,8 +87,8 @@ async def test_a_phone_number_is_really_gone(client: httpx.AsyncClient) -> None:
 
     assert (redacted["description"], redacted["address"], redacted["photos"]) == (None, None, [])
     assert await canaries.anywhere(PHONE) == set()
-    for who, where, body, key in kept:
-        again = await story.post(who, where, body, key=key)
+    for who, where, sent, key in kept:
+        again = await story.post(who, where, sent, key=key)
         assert (again.is_success, again.headers["idempotent-replayed"]) == (True, "true")
         assert PHONE not in again.text
     for who in (story.reporter, story.worker, story.manager):
