@@ -15,7 +15,8 @@ from app import auth, clock
 from app.db import Database, database
 from app.models.events import Audience, Event
 from app.models.sessions import LoginSession
-from app.models.staff import Role
+from app.models.staff import Role, Staff
+from app.passwords import hashing
 from app.services import login_throttle, sessions, staff
 from app.settings import settings
 from app.signals import signals
@@ -154,6 +155,15 @@ async def test_staff_sign_in_with_a_password(client: httpx.AsyncClient, places: 
     assert [(held["role"], held["region"]["id"]) for held in me["grants"]] == [
         ("grid_worker", str(places.grid))
     ]
+
+
+async def test_a_hash_of_other_times_is_renewed(client: httpx.AsyncClient, places: Places) -> None:
+    person = await make_staff(Role.GRID_WORKER, places.grid)
+    assert (await sign_in(client, person)).status_code == 201
+    async with database.reading() as session:
+        stored = (await session.get_one(Staff, person.id)).password_hash
+    assert not hashing.needs_rehash(stored)
+    assert (await sign_in(client, person)).status_code == 201
 
 
 async def test_upper_case_user_names_are_the_same(client: httpx.AsyncClient, places: Places) -> None:
