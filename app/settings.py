@@ -15,6 +15,7 @@ from app.sandbox.credentials import (
 )
 
 WECHAT_API = "https://api.weixin.qq.com"
+_RATE = r"^[1-9][0-9]{0,8}/(second|minute|hour|day)$"
 
 
 class Settings(BaseSettings):
@@ -51,8 +52,8 @@ class Settings(BaseSettings):
     worker_poll_seconds: float = Field(default=2.0, gt=0, le=60)
     job_lease_seconds: float = Field(default=60.0, gt=0, le=3600)
 
-    rate_limit_caller: str = "1200/minute"
-    rate_limit_address: str = "2400/minute"
+    rate_limit_caller: str = Field(default="1200/minute", pattern=_RATE)
+    rate_limit_address: str = Field(default="2400/minute", pattern=_RATE)
     hazard_dispute_days: int = Field(default=7, ge=1, le=90)
     media_daily_limit: int = Field(default=200, ge=1)
 
@@ -107,6 +108,8 @@ class Settings(BaseSettings):
         for name, known in _SANDBOX_VALUES.items():
             if getattr(self, name) == known:
                 found.append(f"JINCAI_{name.upper()} is a published sandbox value")
+        if self.seed == "demo":
+            found.append("JINCAI_SEED must not be demo")
         if self.clock_offset_seconds:
             found.append("JINCAI_CLOCK_OFFSET_SECONDS must be 0")
         if not self.public_url.startswith("https://"):
