@@ -22,6 +22,7 @@ from app.outside import SANDBOX_PATH
 from app.sandbox.credentials import SANDBOX_APPID, SANDBOX_PUSH_AES_KEY, SANDBOX_PUSH_TOKEN
 from app.sandbox.wechat_push import encrypt, sign
 from app.services import reviews
+from app.settings import settings
 from app.tasks import KINDS
 from tests.stories import Story, pictures, problem, row_of
 from tests.worker.workshop import leased, until, working
@@ -422,3 +423,13 @@ async def test_events_that_we_do_not_use_are_taken_and_dropped(story: Story) -> 
     event: dict[str, object] = {"FromUserName": "o1", "CreateTime": 1, "Event": "user_enter_tempsession"}
     assert (await _push(story, event)).text == "success"
     assert await _waiting() == []
+
+
+async def test_without_a_token_of_ours_nobody_can_sign(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real mini-program whose operator has not set up the push."""
+    monkeypatch.setattr(settings, "wechat_appid", "wx0123456789abcdef")
+    timestamp = str(int(clock.now().timestamp()))
+    query = {"signature": sign("", timestamp, "7"), "timestamp": timestamp, "nonce": "7"}
+    body = json.dumps(_verdict("forged")).encode()
+    problem(await story.client.post("/v1/wechat/push", params=query, content=body), 403, "push_forged")
+    problem(await story.client.get("/v1/wechat/push", params=query), 403, "push_forged")
