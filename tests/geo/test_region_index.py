@@ -131,3 +131,17 @@ def test_an_empty_index_finds_nothing() -> None:
 def test_regions_above_the_community_are_not_needed_to_locate() -> None:
     maple = next(row for row in load_regions() if row.code == MAPLE)
     assert demo_index().locate(*maple.centre) is not None
+
+
+def test_a_grid_given_to_another_community_takes_its_inside_along() -> None:
+    west, east, grid = UUID(int=1), UUID(int=2), UUID(int=3)
+    index = RegionIndex(
+        [
+            RegionShape(west, "1", "community", west, box(0, 0, 1, 1)),
+            RegionShape(east, "2", "community", east, box(1, 0, 2, 1)),
+            RegionShape(grid, "21", "grid", east, box(0.5, 0, 1, 1)),
+        ]
+    )
+    assert index.locate(0.75, 0.5) == Location(east, grid)
+    assert index.locate(0.25, 0.5) == Location(west, None)
+    assert index.locate(0.5, 0.5) == Location(west, None)
