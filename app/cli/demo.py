@@ -25,6 +25,7 @@ _CATEGORY = "fire_passage_blocked"
 _SAMPLES = files("app") / "data" / "samples"
 _TOTP_STEP = timedelta(seconds=30)
 _WAIT_SECONDS = 15.0
+_SSE_DATA = "data: "
 
 
 def demo(
@@ -182,6 +183,8 @@ class _Tale:
             await step()
             with suppress(TimeoutError):
                 await asyncio.wait_for(called.wait(), _WAIT_SECONDS)
+        if not called.is_set():
+            stop(f"the live stream did not tell of the call; it told of: {', '.join(heard) or 'nothing'}")
         self._note(f"Live, on the reporter's phone: {', '.join(heard)}")
 
     @asynccontextmanager
@@ -193,10 +196,9 @@ class _Tale:
                 "GET", "/v1/stream", headers=self._xiaofeng.headers, timeout=60
             ) as answer:
                 async for line in answer.aiter_lines():
-                    name, _, value = line.partition(": ")
-                    if name == "event":
-                        heard.append(value)
-                        if value == awaited:
+                    if line.startswith(_SSE_DATA):
+                        heard.append(json.loads(line.removeprefix(_SSE_DATA))["type"])
+                        if heard[-1] == awaited:
                             arrived.set()
 
         following = asyncio.create_task(follow())
