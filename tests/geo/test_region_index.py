@@ -134,14 +134,13 @@ def test_regions_above_the_community_are_not_needed_to_locate() -> None:
 
 
 def test_a_grid_given_to_another_community_takes_its_inside_along() -> None:
-    west, east, grid = UUID(int=1), UUID(int=2), UUID(int=3)
     index = RegionIndex(
         [
-            RegionShape(west, "1", "community", west, box(0, 0, 1, 1)),
-            RegionShape(east, "2", "community", east, box(1, 0, 2, 1)),
-            RegionShape(grid, "21", "grid", east, box(0.5, 0, 1, 1)),
+            _square("1", "community", 104.0, 104.1, "1"),
+            _square("2", "community", 104.1, 104.2, "2"),
+            _square("21", "grid", 104.05, 104.1, "2"),
         ]
     )
-    assert index.locate(0.75, 0.5) == Location(east, grid)
-    assert index.locate(0.25, 0.5) == Location(west, None)
-    assert index.locate(0.5, 0.5) == Location(west, None)
+    assert index.locate(104.075, 30.005) == Location(id_of("2"), id_of("21"))
+    assert index.locate(104.025, 30.005) == Location(id_of("1"), None)
+    assert index.locate(104.05, 30.005) == Location(id_of("1"), None)
