@@ -133,7 +133,7 @@ async def test_filters(client: httpx.AsyncClient) -> None:
         ("region_id=1", "query.region_id", "uuid_parsing"),
         ("overdue=perhaps", "query.overdue", "bool_parsing"),
         ("due_before=2026-11-23T08:00:00", "query.due_before", "timezone_aware"),
-        ("due_before=tomorrow", "query.due_before", "datetime_from_date_parsing"),
+        ("due_before=tomorrow", "query.due_before", "datetime_type"),
         ("bbox=1,2,3", "query.bbox", "invalid_bbox"),
         ("bbox=104,30,103,31", "query.bbox", "invalid_bbox"),
         ("bbox=104,30,105,95", "query.bbox", "invalid_bbox"),
