@@ -40,6 +40,7 @@ from app.validation_messages import message_en, message_zh
 CONTENT_TYPE = "application/problem+json"
 _MOST_FIELDS = 50
 _LONGEST_NAME = 100
+_RETRY_AFTER_SECONDS = 10
 _METHODS = ("GET", "POST", "PUT", "DELETE")
 _AUDITED = (403, 409)
 _log = structlog.get_logger("problems")
@@ -139,6 +140,9 @@ async def _on_http(request: Request, error: HTTPException) -> Response:
     """The framework's own errors. FastAPI wraps whatever is raised while it reads a body, ours included."""
     if isinstance(error.__cause__, Problem):
         return await _on_problem(request, error.__cause__)
+    if isinstance(error.__cause__, OSError):
+        # A full disk has no room for the file that a large body waits in.
+        return _render(request, Unavailable(retry_after=_RETRY_AFTER_SECONDS))
     response = _render(request, _BY_STATUS.get(error.status_code, Problem)())
     if error.status_code == 405:
         is_ours = isinstance(request.scope.get("route"), Operation)
