@@ -66,8 +66,8 @@ bench: $(VENV)/.installed-dev ## Measure the service beside a bare handler, on P
 
 .PHONY: drill
 drill: $(VENV)/.installed-dev ## Kill server and worker under load and look what is left, on both engines
-	$(PYTEST) --engine sqlite tests/faults
-	$(PYTEST) --engine postgres tests/faults
+	$(PYTEST) --engine sqlite --drill -s tests/faults
+	$(PYTEST) --engine postgres --drill -s tests/faults
 
 .PHONY: clean
 clean: ## Remove .venv, caches and the local database

@@ -54,12 +54,14 @@ async def effects(run: str) -> Counter[int]:
         return Counter(int(str(row["n"])) for row in rows if row["run"] == run)
 
 
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
+async def until(
+    condition: Callable[[], Awaitable[bool]], seconds: float = 60, *, pause: float = 0.05
+) -> None:
     """Wait for a condition; fail when it does not come."""
     deadline = clock.monotonic() + seconds
     while not await condition():
         assert clock.monotonic() < deadline, "waited in vain"
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(pause)
 
 
 @contextlib.asynccontextmanager
