@@ -1,7 +1,6 @@
 """The reference data that ships with the package: regions, organisations and hazard categories of the demo district."""
 
 from collections.abc import Mapping
-from enum import StrEnum
 from functools import cache
 from importlib.resources import files
 from typing import Annotated, Literal
@@ -9,6 +8,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from app.models.hazard_categories import Urgency
+from app.models.hazards import HazardLevel, PhotoExemption
+from app.models.regions import RegionLevel
 from app.worktime import ClockKind
 
 _STRICT = ConfigDict(extra="forbid")
@@ -16,44 +18,6 @@ _STRICT = ConfigDict(extra="forbid")
 Text = Annotated[str, Field(min_length=1, max_length=500)]
 Code = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{1,39}$")]
 RegionCode = Annotated[str, Field(pattern=r"^\d{6,18}$")]
-
-
-class RegionLevel(StrEnum):
-    """The levels of the tree, from the top; a region's parent is one level up."""
-
-    DISTRICT = "district"
-    STREET = "street"
-    COMMUNITY = "community"
-    COMPOUND = "compound"
-    GRID = "grid"
-    BUILDING = "building"
-
-
-class Urgency(StrEnum):
-    """How fast a category must be seen to; it orders lists and colours the map."""
-
-    CRITICAL = "critical"
-    HIGH = "high"
-    NORMAL = "normal"
-    LOW = "low"
-
-
-class HandlingLevel(StrEnum):
-    """Whose clock runs: the grid worker's, the street's or the department's."""
-
-    GRID = "grid"
-    STREET = "street"
-    DEPARTMENT = "department"
-
-
-class PhotoExemption(StrEnum):
-    """Why a hazard may be resolved without an after-photo."""
-
-    NOT_VISIBLE = "not_visible"
-    UNSAFE = "unsafe"
-    PRIVACY = "privacy"
-    SITE_RESTRICTED = "site_restricted"
-    TAKEN_OVER = "taken_over"
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
@@ -124,7 +88,7 @@ class HazardCategoryRow:
     urgency: Urgency
     public: bool
     nearby_radius_m: Annotated[int, Field(ge=0, le=2000)]
-    deadlines: Mapping[HandlingLevel, Deadline]
+    deadlines: Mapping[HazardLevel, Deadline]
     event_class: EventClass | None
     keywords: Annotated[tuple[Text, ...], Field(min_length=1)]
     lead_organisation: Code
@@ -132,7 +96,7 @@ class HazardCategoryRow:
 
     @model_validator(mode="after")
     def _every_level_has_a_deadline(self) -> "HazardCategoryRow":
-        if set(self.deadlines) != set(HandlingLevel):
+        if set(self.deadlines) != set(HazardLevel):
             raise ValueError("a deadline is needed for every level")
         return self
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.geo import Location, Point, RegionIndex, RegionShape, distance_m, parse_polygon
-from app.reference import RegionLevel, RegionRow, load_regions
+from app.models.regions import RegionLevel
+from app.reference import RegionRow, load_regions
 from tests.geo.demo_index import MAPLE, demo_index, id_of, regions_of
 
 
