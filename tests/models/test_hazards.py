@@ -467,5 +467,5 @@ class AnyStep(RuleBasedStateMachine):
         assert self.hazard.decision_forced is (self.hazard.refusals >= 2)
 
 
-AnyStep.TestCase.settings = hypothesis_settings(max_examples=60, stateful_step_count=40, deadline=None)
+AnyStep.TestCase.settings = hypothesis_settings(max_examples=40, stateful_step_count=30, deadline=None)
 TestAnyStep = AnyStep.TestCase
