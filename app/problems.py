@@ -80,6 +80,9 @@ def render(problem: Problem, path: str, accept_language: str | None) -> Response
     }
     if problem.fields or problem.status == 422:
         body["errors"] = [_field(error, language) for error in problem.fields[:_MOST_FIELDS]]
+    if problem.retry_after is not None:
+        # Besides the header: many clients look at status and body only.
+        body["retry_after"] = problem.retry_after
     body |= problem.extensions
     return Response(orjson.dumps(body), problem.status, _headers(problem, language), CONTENT_TYPE)
 
