@@ -339,6 +339,8 @@ class Hazard(Entity, Subject, Versioned):
         self._move(self.resolved_from)
         self.outcome = self.unfixed_reason = self.exemption = None
         self.resolved_at = self.resolved_from = self.dispute_until = None
+        # A rating is of a result; the next result may be rated again.
+        self.rating = self.rating_comment_sealed = None
         self.disputes += 1
 
     def rate(self, resident_id: UUID, score: int) -> None:
