@@ -15,7 +15,7 @@ from app.db import database
 from app.errors import FieldError, InvalidInput, NotFound, TooManyRequests
 from app.geo import gcj02_from_wgs84
 from app.ids import new_id
-from app.imaging import Processed
+from app.imaging import Processed, Source
 from app.keys import keyring
 from app.leases import Lease
 from app.models.base import JsonObject
@@ -49,13 +49,13 @@ class MediaQuotaUsed(TooManyRequests):
 
 
 async def upload(
-    caller: Caller, data: bytes, purpose: MediaPurpose, request: idempotency.Request | None
+    caller: Caller, picture: Source, purpose: MediaPurpose, request: idempotency.Request | None
 ) -> MediaUploaded:
     """Develop, store and register one picture. A repeat with the same key answers as before."""
     if request is not None:
         async with database.reading() as session:
             await idempotency.replay_if_done(session, request)
-    processed = await outside.imaging.process(data)
+    processed = await outside.imaging.process(picture)
     media = _describe(caller, purpose, processed)
     await _remember(media)
     await outside.storage.put(media.storage_key, processed.main.data)
