@@ -75,10 +75,11 @@ class Deployment:
 
     async def caught_up(self) -> None:
         """Wait until every event has its place and no task is due or waits for another try."""
-        async with asyncio.timeout(_CATCH_UP_SECONDS):
-            while await self._waiting():
-                assert all(worker.is_running for worker in self.workers)
-                await asyncio.sleep(0.3)
+        deadline = clock.monotonic() + _CATCH_UP_SECONDS
+        while waiting := await self._waiting():
+            assert clock.monotonic() < deadline, waiting
+            assert all(worker.is_running for worker in self.workers)
+            await asyncio.sleep(0.3)
 
     async def verify(self, **settings: str) -> None:
         """`jincai verify` finds nothing."""
@@ -109,13 +110,17 @@ class Deployment:
 
     async def _waiting(self) -> list[str]:
         """What the workers still have to do."""
-        soon = clock.now() + timedelta(minutes=10)
+        soon = clock.now() + timedelta(minutes=1)
         async with self.session() as session:
             unplaced = await session.scalars(select(Event.type).where(Event.position.is_(None)))
-            due = select(Task.kind).where(Task.status == TaskStatus.QUEUED, Task.run_at < soon)
-            return [*unplaced, *await session.scalars(due)]
+            due = select(Task).where(Task.status == TaskStatus.QUEUED, Task.run_at < soon)
+            return [*unplaced, *(_told(task) for task in await session.scalars(due))]
 
     async def _is_ready(self) -> bool:
         with contextlib.suppress(httpx.TransportError):
             return (await self.client.get("/readyz", timeout=5)).status_code == 200
         return False
+
+
+def _told(task: Task) -> str:
+    return f"{task.kind} due {task.run_at} after {task.attempts} attempts, held until {task.lease_until}: {task.last_error}"
