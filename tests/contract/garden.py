@@ -22,7 +22,7 @@ from app.models.residents import Resident
 from tests.contract.asking import Answer, address, send
 from tests.contract.cases import CASES, TEMPLATE, Ask, Case
 from tests.contract.routes import OPERATIONS, Described, Json, resolved
-from tests.contract.test_matrix import refused_behind_the_gate, stopped_at_the_gate
+from tests.contract.rules import callers_of
 from tests.contract.world import PRINCIPALS, Principal, World
 from tests.media.pictures import encoded, exif, quadrants
 from tests.signing_in import WECHAT
@@ -186,9 +186,9 @@ async def plant(
     """Fill the garden: good requests first, then some that cannot be read, then each way to spoil a field."""
     await _introduce_the_reporter(garden, client)
     for case in CASES:
-        who = next((who for who in PRINCIPALS if _may(case, who)), None)
-        if who is not None and OPERATIONS[case.operation].method != "GET":
-            await _Bed(garden, application, client, case, who).plant(spoiled=spoiled)
+        callers = callers_of(case)
+        if callers and OPERATIONS[case.operation].method != "GET":
+            await _Bed(garden, application, client, case, callers[0]).plant(spoiled=spoiled)
     await _upload(garden, client)
 
 
@@ -371,10 +371,6 @@ def _is_a_list(operation: Described) -> bool:
 def words_once(garden: Garden, operation: str, where: str) -> str:
     """Words that no field was made for."""
     return garden.canary(operation, "any", where)
-
-
-def _may(case: Case, who: Principal) -> bool:
-    return not stopped_at_the_gate(case.operation, who) and not refused_behind_the_gate(case, who)
 
 
 def _properties(operation: Described) -> Json:
