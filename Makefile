@@ -34,11 +34,11 @@ test: test-sqlite test-postgres ## Run the whole suite on SQLite and on PostgreS
 
 .PHONY: test-sqlite
 test-sqlite: $(VENV)/.installed-dev ## Run the suite on SQLite; options for pytest: TESTS='...'
-	$(PYTEST) -n 2 --dist worksteal --engine sqlite $(TESTS)
+	$(PYTEST) -n 2 --dist worksteal --engine sqlite -m "not slow" --ignore=tests/faults $(TESTS)
 
 .PHONY: test-postgres
 test-postgres: $(VENV)/.installed-dev ## Run the suite on a throwaway PostgreSQL
-	$(PYTEST) -n 2 --dist worksteal --engine postgres $(TESTS)
+	$(PYTEST) -n 2 --dist worksteal --engine postgres -m "not slow" --ignore=tests/faults $(TESTS)
 
 .PHONY: check
 check: $(VENV)/.installed-dev ## Check format, lint, types, migrations on both engines, OpenAPI, Dockerfile
