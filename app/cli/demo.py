@@ -190,20 +190,23 @@ class _Tale:
     @asynccontextmanager
     async def _listening(self, awaited: str, arrived: asyncio.Event) -> AsyncIterator[list[str]]:
         heard: list[str] = []
+        opened = asyncio.Event()
 
         async def follow() -> None:
             async with self._client.stream(
                 "GET", "/v1/stream", headers=self._xiaofeng.headers, timeout=60
             ) as answer:
                 async for line in answer.aiter_lines():
+                    opened.set()
                     if line.startswith(_SSE_DATA):
                         heard.append(json.loads(line.removeprefix(_SSE_DATA))["type"])
                         if heard[-1] == awaited:
                             arrived.set()
 
         following = asyncio.create_task(follow())
-        await asyncio.sleep(0.3)
         try:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(opened.wait(), _WAIT_SECONDS)
             yield heard
         finally:
             following.cancel()

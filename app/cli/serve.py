@@ -86,7 +86,8 @@ def _announce_demo() -> None:
     say("\n[bold]Who can sign in[/]")
     if settings.sandbox_wechat:
         say("Residents: any WeChat code of the form demo:<name> makes a resident, for example")
-        say(f'  curl -s {settings.base_url}/v1/sessions/wechat --json \'{{"code": "demo:lin"}}\'')
+        say(f"  curl -s {settings.base_url}/v1/sessions/wechat \\")
+        say("    -H 'Content-Type: application/json' -d '{\"code\": \"demo:lin\"}'")
     say("Staff, for example (all of them: `jincai demo-accounts`):\n")
     show_accounts(tuple(_examples()))
 

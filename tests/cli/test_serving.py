@@ -101,6 +101,10 @@ async def test_a_newcomer_is_told_what_to_open_and_can_sign_in(
         code = pyotp.TOTP(TOTP_SECRET).at(clock.now())
         path = "/v1/sessions/staff"
         assert await _signs_in(client, path, username="system.admin", password=PASSWORD, totp=code)
+        told = await asyncio.to_thread(run, tmp_path, chosen, "demo")
+        assert told.code == 0, told.text
+        assert "hazard.accepted, hazard.called\n" in told.out
+        assert told.out.splitlines()[-1].endswith(" is closed.")
         process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(process.wait, 20) == -signal.SIGTERM
     async with _serving(tmp_path, chosen) as (client, _):
