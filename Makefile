@@ -65,9 +65,11 @@ bench: $(VENV)/.installed-dev ## Measure the service beside a bare handler, on P
 	$(BIN)/python -m benchmarks
 
 .PHONY: drill
-drill: $(VENV)/.installed-dev ## Kill server and worker under load and look what is left, on both engines
+drill: $(VENV)/.installed-dev ## Kill server and worker under load, generate requests for longer, on both engines
 	$(PYTEST) --engine sqlite --drill -s tests/faults
 	$(PYTEST) --engine postgres --drill -s tests/faults
+	CONTRACT_EXAMPLES=100 $(PYTEST) --engine sqlite tests/contract/test_schemathesis.py
+	CONTRACT_EXAMPLES=100 $(PYTEST) --engine postgres tests/contract/test_schemathesis.py
 
 .PHONY: clean
 clean: ## Remove .venv, caches and the local database
