@@ -16,6 +16,15 @@ from tests.faults.programs import bytecode, run
 Deploy = Callable[..., AbstractAsyncContextManager[Deployment]]
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without `--drill` the long ones are left out."""
+    if config.getoption("--drill"):
+        return
+    long = [item for item in items if item.get_closest_marker("drill")]
+    config.hook.pytest_deselected(items=long)
+    items[:] = [item for item in items if item not in long]
+
+
 @dataclass(frozen=True)
 class Populated:
     """A database to copy, and who is in it."""

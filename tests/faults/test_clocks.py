@@ -27,7 +27,7 @@ from tests.stories import upload
 from tests.worker.programs import EFFECT
 from tests.worker.workshop import effects, enqueue, is_done, tasks_of, until
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.drill
 
 _OFFSETS = ("120", "-120", "0")
 _HAZARDS = 5

@@ -32,7 +32,7 @@ _IN_AN_HOUR, _LATER = "3600", "7200"
 _TRIES = 30
 
 
-@pytest.mark.slow
+@pytest.mark.drill
 async def test_an_upload_that_was_killed_half_way(deploy: Deploy, tmp_path: Path) -> None:
     folder = tmp_path / "media"
     async with deploy() as deployment:

@@ -42,6 +42,7 @@ async def test_the_bucket_does_not_answer(deploy: Deploy, tmp_path: Path) -> Non
             deployment.require_no_crash()
 
 
+@pytest.mark.drill
 async def test_the_folder_takes_nothing(deploy: Deploy, tmp_path: Path) -> None:
     with disk(tmp_path / "pictures", "2m") as pictures:
         async with deploy(JINCAI_MEDIA_URL=pictures.path.as_uri()) as deployment:

