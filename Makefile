@@ -66,6 +66,8 @@ bench: $(VENV)/.installed-dev ## Measure the service beside a bare handler, on P
 
 .PHONY: drill
 drill: $(VENV)/.installed-dev ## Kill server and worker under load, generate requests for longer, on both engines
+	$(PYTEST) --engine sqlite -m slow --ignore=tests/faults tests
+	$(PYTEST) --engine postgres -m slow --ignore=tests/faults tests
 	$(PYTEST) --engine sqlite --drill -s tests/faults
 	$(PYTEST) --engine postgres --drill -s tests/faults
 	CONTRACT_EXAMPLES=100 $(PYTEST) --engine sqlite tests/contract/test_schemathesis.py
