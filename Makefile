@@ -68,8 +68,8 @@ bench: $(VENV)/.installed-dev ## Measure the service beside a bare handler, on P
 drill: $(VENV)/.installed-dev ## Kill server and worker under load, generate requests for longer, on both engines
 	$(PYTEST) --engine sqlite -m slow --ignore=tests/faults tests
 	$(PYTEST) --engine postgres -m slow --ignore=tests/faults tests
-	$(PYTEST) --engine sqlite --drill -s tests/faults
-	$(PYTEST) --engine postgres --drill -s tests/faults
+	$(PYTEST) --engine sqlite --drill -s -o faulthandler_timeout=1800 tests/faults
+	$(PYTEST) --engine postgres --drill -s -o faulthandler_timeout=1800 tests/faults
 	CONTRACT_EXAMPLES=100 $(PYTEST) --engine sqlite tests/contract/test_schemathesis.py
 	CONTRACT_EXAMPLES=100 $(PYTEST) --engine postgres tests/contract/test_schemathesis.py
 
