@@ -192,7 +192,7 @@ async def _work() -> None:
     stop = asyncio.Event()
     working = asyncio.create_task(Worker(KINDS, HANDLERS, ()).run(stop))
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             while not await _is_idle():  # noqa: ASYNC110 - the database is asked, not told
                 await asyncio.sleep(0.1)
     finally:
