@@ -202,8 +202,9 @@ async def merge(session: AsyncSession, caller: Caller, hazard_id: UUID, into_id:
 async def reject(session: AsyncSession, caller: Caller, hazard_id: UUID, body: HazardReject) -> Hazard:
     """Not a hazard; the reporter is told why."""
     hazard = await hazard_access.lock(session, caller, hazard_id, "reject_hazard")
-    now = clock.now()
-    hazard.reject(body.reason, now)
+    now, manager = clock.now(), caller.scope_of([Role.COMMUNITY_MANAGER, Role.STREET_DISPATCHER])
+    manages = await scopes.covers(session, manager, hazard.region_id)
+    hazard.reject(body.reason, now, None if manages else caller.id)
     await hazard_deadlines.stop(session, hazard, now)
     event = _record(session, caller, hazard, "hazard.rejected", {"reason": body.reason})
     await hazard_comments.attach_note(session, caller, hazard, body.note, CommentVisibility.PUBLIC, event.id)

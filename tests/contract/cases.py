@@ -112,6 +112,13 @@ def by_another_worker(who: Principal) -> Outcome:
     return 403 if who.covers("grid") else 404
 
 
+def by_a_manager(who: Principal) -> Outcome:
+    """Taken by somebody else: a grid worker leaves it alone, a manager of the place need not."""
+    if not who.covers("grid"):
+        return 404
+    return 403 if who.role is Role.GRID_WORKER else None
+
+
 def by_the_street(who: Principal) -> Outcome:
     """Called up: the street's turn."""
     if not who.covers("grid"):
@@ -331,6 +338,12 @@ def _arrival(world: World) -> object:
     return {"location": world.places.point(world.places.grid)}
 
 
+async def _review(world: World, _: Principal) -> Ask:
+    hazard = await world.hazard()
+    await world.flag(hazard)
+    return Ask({"hazard_id": hazard}, {"id": str(hazard), "decision": "publish", "reason": "内容无误"})
+
+
 async def _export(world: World, _: Principal) -> Ask:
     return Ask({"export_id": await world.export(world.people["auditor of the grid"])})
 
@@ -460,6 +473,16 @@ CASES = (
     Case("merge_hazard", _merge_into_foreign, lambda _: 404, "into another street"),
     Case("reject_hazard", of_hazard(_S.FILED, {"reason": "not_a_hazard"}), below("grid")),
     Case("redact_hazard", of_hazard(_S.FILED, {"description": True, "reason": "abuse"}), below("grid")),
+    Case(
+        "reject_hazard", of_hazard(_S.ACCEPTED, {"reason": "not_a_hazard"}, mine=True), below("grid"), "taken"
+    ),
+    Case(
+        "reject_hazard",
+        of_hazard(_S.ACCEPTED, {"reason": "not_a_hazard"}),
+        by_a_manager,
+        "of another worker",
+    ),
+    Case("review_hazard", _review, below("grid")),
     Case("reveal_hazard_reporter", of_hazard(_S.DISPATCHED, LOOK), handled),
     Case("create_hazard_export", asking({"format": "csv", "reason": "周例会材料"}), everywhere),
     Case("read_hazard_export", _export, only("auditor of the grid")),

@@ -18,7 +18,7 @@ from app.db import database
 from app.ids import new_id
 from app.keys import keyring, seal
 from app.models.hazard_exports import ExportFormat, ExportStatus, HazardExport
-from app.models.hazards import Hazard, HazardOutcome, HazardStatus, UnfixedReason
+from app.models.hazards import Hazard, HazardOutcome, HazardStatus, PublicState, UnfixedReason
 from app.models.households import HouseholdRelation
 from app.models.media import MediaPurpose
 from app.models.notifications import Notification, NotificationStatus
@@ -217,6 +217,13 @@ class World:
         if status is not HazardStatus.CHECKED_IN:
             result = HazardResolve(outcome=HazardOutcome.UNFIXED, unfixed_reason=UnfixedReason.OUT_OF_SCOPE)
             await hazards.resolve(session, officer, hazard.id, result)
+
+    async def flag(self, hazard_id: UUID) -> None:
+        """The content check did not like the words."""
+        async with database.transaction() as session:
+            await session.execute(
+                update(Hazard).where(Hazard.id == hazard_id).values(public_state=PublicState.HIDDEN)
+            )
 
     def _coordinates(self, at: str) -> Coordinates:
         lng, lat = self.places.centres[self.region(at)]
