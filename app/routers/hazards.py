@@ -130,7 +130,11 @@ async def read_hazard_statistics(
     filed_until: Moment | None = None,
     region_id: UUID | None = None,
 ) -> HazardStatistics:
-    """Counts, median times and satisfaction. In the public view cells of fewer than 5 people are suppressed."""
+    """Counts, median times and satisfaction. The public view is a fixed table for each calendar month.
+
+    It has one month in Asia/Shanghai (the current one by default) by category, street or community; `region_id` picks
+    rows. Cells of fewer than 5 people are suppressed, with the next smallest when they could be found by subtraction.
+    """
     return await hazard_statistics.compute(
         session, caller, group_by, filed_from, filed_until, region_id, scope == "public"
     )

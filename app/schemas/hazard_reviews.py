@@ -17,9 +17,9 @@ class ReviewDecision(StrEnum):
 
 
 class HazardReview(Strict):
-    """`id` is the one that `hazard.review_flagged` names: of the hazard itself, of a comment or of a picture."""
+    """`part_id` is the `id` that `hazard.review_flagged` names: of the hazard itself, of a comment or of a picture."""
 
-    id: Id
+    part_id: Id
     decision: Annotated[ReviewDecision, Field(strict=False)]
     reason: Annotated[LongText, Field(description="Kept as an internal note beside the decision.")]
 
@@ -27,7 +27,7 @@ class HazardReview(Strict):
         "json_schema_extra": {
             "examples": [
                 {
-                    "id": "01938b5e-7c1a-7d2e-9f00-3a51f0c2b001",
+                    "part_id": "01938b5e-7c1a-7d2e-9f00-3a51f0c2b001",
                     "decision": "publish",
                     "reason": "照片为燃气表，不涉及违规内容",
                 }

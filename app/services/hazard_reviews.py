@@ -22,11 +22,11 @@ _OPERATION = "review_hazard"
 async def review(session: AsyncSession, caller: Caller, hazard_id: UUID, body: HazardReview) -> Hazard:
     """Decide on one flagged part. A later decision to publish overrules an earlier one to hide."""
     hazard = await hazard_access.lock(session, caller, hazard_id, _OPERATION)
-    part, flagged = await _part(session, hazard, body.id)
+    part, flagged = await _part(session, hazard, body.part_id)
     flagged.require_flagged()
     if body.decision is ReviewDecision.PUBLISH:
         flagged.publish()
-    facts: JsonObject = {"part": part, "id": str(body.id), "decision": body.decision}
+    facts: JsonObject = {"part": part, "id": str(body.part_id), "decision": body.decision}
     event = events.record(
         session,
         caller,
@@ -61,7 +61,9 @@ async def _part(
     )
     if picture is not None:
         return "photo", picture
-    raise InvalidInput.of(("body", "id"), "unknown_part", "does not belong to this hazard", "不属于该隐患")
+    raise InvalidInput.of(
+        ("body", "part_id"), "unknown_part", "does not belong to this hazard", "不属于该隐患"
+    )
 
 
 async def _was_moderated(session: AsyncSession, hazard: Hazard) -> bool:

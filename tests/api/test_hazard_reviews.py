@@ -41,7 +41,7 @@ async def _flag(hazard_id: str) -> Json:
 
 
 def _decide(part_id: object, decision: str = "publish") -> Json:
-    return {"id": str(part_id), "decision": decision, "reason": REASON}
+    return {"part_id": str(part_id), "decision": decision, "reason": REASON}
 
 
 async def test_words_are_published_after_all(story: Story) -> None:
@@ -149,7 +149,7 @@ async def test_nothing_of_another_hazard(story: Story) -> None:
         answer = problem(
             await story.step(story.manager, mine, "reviews", _decide(part_id)), 422, "invalid_input"
         )
-        assert complaints(answer) == [("body.id", "unknown_part")]
+        assert complaints(answer) == [("body.part_id", "unknown_part")]
 
 
 @pytest.mark.parametrize(

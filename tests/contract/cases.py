@@ -341,7 +341,7 @@ def _arrival(world: World) -> object:
 async def _review(world: World, _: Principal) -> Ask:
     hazard = await world.hazard()
     await world.flag(hazard)
-    return Ask({"hazard_id": hazard}, {"id": str(hazard), "decision": "publish", "reason": "内容无误"})
+    return Ask({"hazard_id": hazard}, {"part_id": str(hazard), "decision": "publish", "reason": "内容无误"})
 
 
 async def _export(world: World, _: Principal) -> Ask:
