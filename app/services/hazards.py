@@ -267,7 +267,7 @@ async def _place(session: AsyncSession, body: HazardCreate) -> tuple[Place, floa
     """The grid of the point; without one, the centre of the community that the address is in."""
     if body.location is not None:
         point = body.location.gcj02()
-        place = await places.locate(session, point, ("body", "location"))
+        place = await places.hold(session, await places.locate(session, point, ("body", "location")))
         return place, round(point.lng, 7), round(point.lat, 7)
     if body.address is None or body.community_id is None:
         raise InvalidInput.of(

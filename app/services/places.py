@@ -59,6 +59,21 @@ async def locate(session: AsyncSession, point: Point, loc: tuple[str, ...]) -> P
     raise _outside(index, point, loc)
 
 
+async def hold(session: AsyncSession, place: Place) -> Place:
+    """The place as the tree has it now, which the index may not know yet; its branch stays there until the commit."""
+    at = place.region_id
+    while at != place.community_id:
+        above = await session.scalar(
+            select(Region.parent_id)
+            .where(Region.id == at, Region.level != RegionLevel.COMMUNITY)
+            .with_for_update(read=True)
+        )
+        if above is None:
+            break
+        at = above
+    return Place(at, place.region_id)
+
+
 async def _load(session: AsyncSession) -> RegionIndex:
     changes = _held.changes
     above = aliased(Region)
