@@ -19,7 +19,7 @@ _KEPT_SECONDS = 30.0
 
 
 class OutsideDistrict(InvalidInput):
-    """The point lies in no community; `nearest_community` is the closest one."""
+    """The point lies in no community; `nearest_community` (in English `nearest_community_en`) is the closest one."""
 
     code = "outside_district"
     title_en, title_zh = (
@@ -31,7 +31,7 @@ class OutsideDistrict(InvalidInput):
 @dataclass(slots=True)
 class _Held:
     index: RegionIndex | None = None
-    names: dict[UUID, str] | None = None
+    names: dict[UUID, tuple[str, str]] | None = None
     until: float = 0.0
     changes: int = 0
 
@@ -85,6 +85,7 @@ async def _load(session: AsyncSession) -> RegionIndex:
                 Region.level,
                 Region.polygon,
                 Region.name,
+                Region.name_en,
                 above.id.label("community_id"),
             )
             .join(RegionAncestor, RegionAncestor.region_id == Region.id)
@@ -106,7 +107,7 @@ async def _load(session: AsyncSession) -> RegionIndex:
         )
         for row in rows
     ]
-    _held.names = {row.id: row.name for row in rows}
+    _held.names = {row.id: (row.name, row.name_en) for row in rows}
     _held.index = index = RegionIndex(shapes)
     # What was read before a change was heard must not be kept after it.
     if changes == _held.changes:
@@ -118,9 +119,9 @@ def _outside(index: RegionIndex, point: Point, loc: tuple[str, ...]) -> OutsideD
     nearest = index.nearest_community(point.lng, point.lat)
     if nearest is None:
         return OutsideDistrict()
-    name = (_held.names or {}).get(nearest.community_id, "")
+    name, name_en = (_held.names or {}).get(nearest.community_id, ("", ""))
     metres = round(nearest.distance_m)
-    message_en = f"outside the district; the nearest community is {name}, {metres} m away"
+    message_en = f"outside the district; the nearest community is {name_en}, {metres} m away"
     message_zh = f"不在本区范围内，最近的社区为{name}，距离 {metres} 米"
     field = FieldError(loc, OutsideDistrict.code, message_en, message_zh)
     return OutsideDistrict(
@@ -129,5 +130,6 @@ def _outside(index: RegionIndex, point: Point, loc: tuple[str, ...]) -> OutsideD
         fields=[field],
         nearest_community_id=str(nearest.community_id),
         nearest_community=name,
+        nearest_community_en=name_en,
         distance_m=metres,
     )
