@@ -142,6 +142,7 @@ POLICY: dict[str, Rule] = {
     "create_staff": _staff(GRANTERS, step_up=True),
     "read_staff": _staff(GRANTERS | {_R.AUDITOR}),
     "disable_staff": _staff(GRANTERS, step_up=True),
+    "enable_staff": _staff(GRANTERS, step_up=True),
     "reset_staff_password": _staff(GRANTERS, step_up=True),
     "grant_role": _staff(GRANTERS, step_up=True),
     "revoke_grant": _staff(GRANTERS, step_up=True),

@@ -289,6 +289,12 @@ def of_colleague(body: object = None) -> Prepare:
     return prepare
 
 
+async def _returning(world: World, _: Principal) -> Ask:
+    colleague, _grant = await world.colleague()
+    await world.disable(colleague)
+    return Ask({"staff_id": colleague.id})
+
+
 async def _grant(world: World, _: Principal) -> Ask:
     newcomer = await make_staff(home_id=world.places.grid)
     return Ask({"staff_id": newcomer.id}, {"role": "grid_worker", "region_id": str(world.places.grid)})
@@ -424,6 +430,7 @@ CASES = (
     Case("create_staff", _new_staff, below("grid", otherwise=403)),
     Case("read_staff", of_colleague(), below("grid")),
     Case("disable_staff", of_colleague(), below("grid")),
+    Case("enable_staff", _returning, below("grid")),
     Case("reset_staff_password", of_colleague({"drop_totp": False}), below("grid")),
     Case("grant_role", _grant, below("grid")),
     Case("revoke_grant", _revocation, below("grid")),

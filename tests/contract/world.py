@@ -248,6 +248,11 @@ class World:
         assert grant is not None
         return person, grant
 
+    async def disable(self, person: Person) -> None:
+        """Somebody is let go."""
+        async with database.transaction() as session:
+            (await session.get_one(Staff, person.id)).disable()
+
     async def notification(self, person: Person) -> UUID:
         """Something that one person was told."""
         row = Notification(
