@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Callable
 
 import structlog
 from fastapi.routing import APIRoute
@@ -39,19 +40,31 @@ _NO_STORE = (b"cache-control", b"no-store")
 _HSTS = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
 _log = structlog.get_logger("edge")
 
+Layer = Callable[[ASGIApp], ASGIApp]
+
+
+def _no_layer(app: ASGIApp) -> ASGIApp:
+    return app
+
 
 class Edge:
-    """Wraps the application. A body has `body_seconds`, and more only while it keeps coming."""
+    """Wraps the application. A body has `body_seconds`, and more only while it keeps coming.
 
-    def __init__(self, app: ASGIApp, *, hsts: bool, body_seconds: float = BODY_SECONDS) -> None:
-        self._app = app
+    `cors` goes around the application, and around what the edge itself answers, or no browser could read it.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, hsts: bool, cors: Layer = _no_layer, body_seconds: float = BODY_SECONDS
+    ) -> None:
+        self._app, self._cors = cors(app), cors
         self._headers = [*SECURITY_HEADERS, _NO_STORE, *([_HSTS] if hsts else [])]
         self._body_seconds = body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request; everything that is not HTTP passes."""
         if scope["type"] == "http":
-            await _Exchange(scope, receive, send, self._headers, self._body_seconds).run(self._app)
+            exchange = _Exchange(scope, receive, send, self._headers, self._cors, self._body_seconds)
+            await exchange.run(self._app)
         else:
             await self._app(scope, receive, send)
 
@@ -65,13 +78,14 @@ class _Exchange:
         receive: Receive,
         send: Send,
         headers: list[tuple[bytes, bytes]],
+        cors: Layer,
         body_seconds: float,
     ) -> None:
         self._is_head = scope["method"] == "HEAD"
         self._scope = dict(scope, method="GET") if self._is_head else scope
         self._given: dict[bytes, bytes] = dict(scope["headers"])
         self._receive, self._send = receive, send
-        self._headers, self._body_seconds = headers, body_seconds
+        self._headers, self._cors, self._body_seconds = headers, cors, body_seconds
         self._body_limit = UPLOAD_BYTES if self._content_type.startswith(b"multipart/") else BODY_BYTES
         self._body_deadline: float | None = None
         self._body_ended = self._is_open_stream = False
@@ -120,7 +134,7 @@ class _Exchange:
     async def _fail(self, problem: Problem) -> None:
         if self._status is None:
             language = self._given.get(b"accept-language", b"").decode("latin-1")
-            response = render(problem, self._scope["path"], language)
+            response = self._cors(render(problem, self._scope["path"], language))
             await response(self._scope, self._on_receive, self._on_send)
 
     def _refuse_unreadable(self) -> None:

@@ -91,8 +91,7 @@ def create_app(routers: Sequence[APIRouter] = ROUTERS) -> FastAPI:
     if sandbox is not None:
         app.mount(SANDBOX_PATH, sandbox)
     problems.install(app)
-    _add_cors(app)
-    app.add_middleware(Edge, hsts=settings.env == "prod")
+    app.add_middleware(Edge, hsts=settings.env == "prod", cors=_cors)
     return app
 
 
@@ -106,24 +105,25 @@ def _sandbox() -> ASGIApp:
     return create_sandbox(push_url=f"{settings.base_url}/v1/wechat/push", clock=clock.now)
 
 
-def _add_cors(app: FastAPI) -> None:
+def _cors(app: ASGIApp) -> ASGIApp:
     """Off unless configured: the mini-program is no browser."""
     origins = [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
-    if origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=origins,
-            allow_methods=["GET", "POST", "PUT", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "X-Request-Id"],
-            expose_headers=[
-                "ETag",
-                "Idempotent-Replayed",
-                "RateLimit",
-                "RateLimit-Policy",
-                "Retry-After",
-                "X-Request-Id",
-            ],
-        )
+    if not origins:
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=origins,
+        allow_methods=["GET", "POST", "PUT", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "X-Request-Id"],
+        expose_headers=[
+            "ETag",
+            "Idempotent-Replayed",
+            "RateLimit",
+            "RateLimit-Policy",
+            "Retry-After",
+            "X-Request-Id",
+        ],
+    )
 
 
 @asynccontextmanager

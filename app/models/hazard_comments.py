@@ -8,7 +8,7 @@ from sqlalchemy import ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.models.base import Base, Entity
-from app.models.hazards import PublicState
+from app.models.hazards import NotFlagged, PublicState
 from app.models.sessions import PrincipalKind
 
 
@@ -38,6 +38,15 @@ class HazardComment(Entity):
     def hide(self, at: datetime) -> None:
         """The words are gone for good."""
         self.text_sealed, self.hidden_at, self.public_state = None, at, PublicState.HIDDEN
+
+    def require_flagged(self) -> None:
+        """Hidden by the content check, and the words are still there."""
+        if self.public_state is not PublicState.HIDDEN or self.hidden_at is not None:
+            raise NotFlagged
+
+    def publish(self) -> None:
+        """A person found nothing wrong with it."""
+        self.public_state = PublicState.VISIBLE
 
 
 class HazardSupport(Base):

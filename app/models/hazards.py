@@ -69,7 +69,10 @@ class RejectReason(StrEnum):
 
 
 class PublicState(StrEnum):
-    """Whether the public may see it: not before the content check, never after moderation hid it."""
+    """Whether the public may see it: not before the content check, never after moderation hid it.
+
+    What the content check hid stays hidden until a person publishes it.
+    """
 
     PENDING = "pending"
     VISIBLE = "visible"
@@ -157,6 +160,13 @@ class CannotMerge(Conflict):
 
     code = "cannot_merge"
     title_en, title_zh = "These two hazards cannot be merged", "这两条隐患不能合并"
+
+
+class NotFlagged(Conflict):
+    """The content check did not hide this, somebody has published it, or it was erased."""
+
+    code = "not_flagged"
+    title_en, title_zh = "The content check is not what hides this", "该内容并非因内容安全检测而隐藏"
 
 
 class Hazard(Entity, Subject, Versioned):
@@ -352,9 +362,11 @@ class Hazard(Entity, Subject, Versioned):
         self.rating = score
         self.version += 1
 
-    def reject(self, reason: RejectReason, at: datetime) -> None:
-        """Not a hazard; final, and the reporter is told why."""
+    def reject(self, reason: RejectReason, at: datetime, worker_id: UUID | None = None) -> None:
+        """Not a hazard; final, and the reporter is told why. A grid worker (`worker_id`) leaves a colleague's alone."""
         self._require(HazardStatus.FILED, HazardStatus.ACCEPTED, HazardStatus.CALLED)
+        if worker_id is not None and self.status is not HazardStatus.FILED:
+            self.require_handler(worker_id)
         self._move(HazardStatus.REJECTED)
         self.reject_reason, self.closed_at = reason, at
 
@@ -382,6 +394,16 @@ class Hazard(Entity, Subject, Versioned):
     def hide(self) -> None:
         """Moderation took it off the map."""
         self.public_state = PublicState.HIDDEN
+        self.version += 1
+
+    def require_flagged(self) -> None:
+        """Hidden; that it was not moderation, the events know."""
+        if self.public_state is not PublicState.HIDDEN:
+            raise NotFlagged
+
+    def publish(self) -> None:
+        """A person found nothing wrong with it."""
+        self.public_state = PublicState.VISIBLE
         self.version += 1
 
     def forget_reporter(self) -> None:

@@ -8,6 +8,7 @@ from sqlalchemy import ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.models.base import Entity
+from app.models.hazards import NotFlagged
 from app.models.sessions import PrincipalKind
 
 
@@ -20,7 +21,7 @@ class MediaPurpose(StrEnum):
 
 
 class MediaReview(StrEnum):
-    """What the content check said so far."""
+    """What the content check said so far; a person who publishes a risky one makes it passed."""
 
     PENDING = "pending"
     PASSED = "passed"
@@ -61,3 +62,12 @@ class Media(Entity):
             postgresql_where=text("review = 'pending'"),
         ),
     )
+
+    def require_flagged(self) -> None:
+        """Hidden by the content check, and the picture is still there."""
+        if self.review is not MediaReview.RISKY or self.erased_at is not None:
+            raise NotFlagged
+
+    def publish(self) -> None:
+        """A person found nothing wrong with it."""
+        self.review = MediaReview.PASSED

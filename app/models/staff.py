@@ -24,7 +24,7 @@ class Role(StrEnum):
 
 
 class StaffStatus(StrEnum):
-    """Somebody who left is disabled, never deleted: their name stays in the history."""
+    """Somebody who left is disabled, never deleted: their name stays in the history, and they may come back."""
 
     ACTIVE = "active"
     DISABLED = "disabled"
@@ -35,6 +35,13 @@ class StaffDisabled(Conflict):
 
     code = "staff_disabled"
     title_en, title_zh = "This member of staff is disabled", "该工作人员已停用"
+
+
+class StaffActive(Conflict):
+    """The person is here."""
+
+    code = "staff_active"
+    title_en, title_zh = "This member of staff is not disabled", "该工作人员未停用"
 
 
 class Staff(Entity, Subject, Versioned):
@@ -64,6 +71,13 @@ class Staff(Entity, Subject, Versioned):
         """The person leaves, once."""
         self.require_active()
         self.status = StaffStatus.DISABLED
+        self.version += 1
+
+    def enable(self) -> None:
+        """The person comes back."""
+        if self.status is StaffStatus.ACTIVE:
+            raise StaffActive
+        self.status = StaffStatus.ACTIVE
         self.version += 1
 
     def set_password(self, password_hash: str, *, temporary: bool) -> None:

@@ -13,6 +13,7 @@ from app.pagination import CursorParameter, Limit
 from app.schemas.base import Coordinates, Datum, Latitude, Longitude, Moment, Page
 from app.schemas.hazard_maps import FeatureCollection
 from app.schemas.hazard_redactions import HazardRedact
+from app.schemas.hazard_reviews import HazardReview
 from app.schemas.hazard_statistics import HazardStatistics
 from app.schemas.hazards import (
     HazardAssign,
@@ -38,6 +39,7 @@ from app.services import (
     hazard_lists,
     hazard_maps,
     hazard_redactions,
+    hazard_reviews,
     hazard_statistics,
     hazard_views,
     hazards,
@@ -128,7 +130,11 @@ async def read_hazard_statistics(
     filed_until: Moment | None = None,
     region_id: UUID | None = None,
 ) -> HazardStatistics:
-    """Counts, median times and satisfaction. In the public view cells of fewer than 5 people are suppressed."""
+    """Counts, median times and satisfaction. The public view is a fixed table for each calendar month.
+
+    It has one month in Asia/Shanghai (the current one by default) by category, street or community; `region_id` picks
+    rows. Cells of fewer than 5 people are suppressed, with the next smallest when they could be found by subtraction.
+    """
     return await hazard_statistics.compute(
         session, caller, group_by, filed_from, filed_until, region_id, scope == "public"
     )
@@ -171,7 +177,7 @@ async def assign_hazard(
 async def call_street(
     hazard_id: UUID, caller: CurrentCaller, session: Session, body: HazardCall | None = None
 ) -> HazardRead:
-    """网格吹哨: the grid cannot settle it and calls the street, whose clock starts."""
+    """网格吹哨: whoever took it cannot settle it and calls the street, whose clock starts."""
     hazard = await hazards.call_street(session, caller, hazard_id, body.reason if body else None)
     return await hazard_views.describe(session, caller, hazard)
 
@@ -250,7 +256,7 @@ async def merge_hazard(
 async def reject_hazard(
     hazard_id: UUID, body: HazardReject, caller: CurrentCaller, session: Session
 ) -> HazardRead:
-    """Not a hazard; the reporter is told why."""
+    """Not a hazard; the reporter is told why. What a colleague has taken is for them, a manager or the street."""
     return await hazard_views.describe(
         session, caller, await hazards.reject(session, caller, hazard_id, body)
     )
@@ -262,6 +268,15 @@ async def redact_hazard(
 ) -> HazardRead:
     """Erase words or pictures for good, everywhere they are kept; optionally hide the hazard from the public."""
     hazard = await hazard_redactions.redact(session, caller, hazard_id, body)
+    return await hazard_views.describe(session, caller, hazard)
+
+
+@router.post("/{hazard_id}/reviews")
+async def review_hazard(
+    hazard_id: UUID, body: HazardReview, caller: CurrentCaller, session: Session
+) -> HazardRead:
+    """Publish words or a picture that the content check hid, or confirm that they stay hidden."""
+    hazard = await hazard_reviews.review(session, caller, hazard_id, body)
     return await hazard_views.describe(session, caller, hazard)
 
 

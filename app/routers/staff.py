@@ -57,6 +57,12 @@ async def disable_staff(staff_id: UUID, caller: CurrentCaller, session: Session)
     return await staff.disable(session, caller, staff_id)
 
 
+@router.post("/{staff_id}/enable")
+async def enable_staff(staff_id: UUID, caller: CurrentCaller, session: Session) -> StaffRead:
+    """Take somebody back who was let go. They sign in anew, with the password and the roles that they had."""
+    return await staff.enable(session, caller, staff_id)
+
+
 @router.post("/{staff_id}/reset-password")
 async def reset_staff_password(
     staff_id: UUID,

@@ -2,11 +2,13 @@
 
 from uuid import UUID
 
+from pydantic import AwareDatetime
+
 from app.schemas.base import Read
 
 
 class HazardStatisticsRow(Read):
-    """One cell. `suppressed` cells concern fewer than 5 reporters: only their key is given to the public."""
+    """One cell. Of a `suppressed` one the public gets only the key: it concerns fewer than 5 reporters, or hides one."""
 
     key: str
     name: str | None
@@ -41,6 +43,8 @@ class HazardStatistics(Read):
     """Counts by one dimension over hazards filed in a period, and how each level kept its deadlines."""
 
     group_by: str
+    filed_from: AwareDatetime | None
+    filed_until: AwareDatetime | None
     items: list[HazardStatisticsRow]
     levels: list[LevelStatisticsRow]
     next_cursor: None = None

@@ -1,25 +1,31 @@
-"""Statistics that equal a recount of the rows; small cells are suppressed for the public."""
+"""Statistics that equal a recount of the rows; small cells are suppressed for the public.
+
+The public gets one fixed table for each calendar month and breakdown. Free filters would let anybody subtract one
+answer from another and find the cells that are suppressed.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from statistics import median
 from typing import Literal
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
+from app import clock
 from app.auth import Caller
-from app.errors import Forbidden
+from app.errors import Forbidden, InvalidInput
 from app.models.hazard_deadlines import HazardDeadline
 from app.models.hazards import OPEN_STATUSES, Hazard, HazardOutcome, HazardStatus
 from app.models.regions import Region, RegionAncestor, RegionLevel
 from app.schemas.hazard_statistics import HazardStatistics, HazardStatisticsRow, LevelStatisticsRow
 from app.services import hazard_access
+from app.services.hazard_suppression import MIN_PEOPLE, Path, People, hidden
 
-MIN_PEOPLE = 5
 GroupBy = Literal["category", "street", "community", "grid"]
 _OPERATION = "read_hazard_statistics"
 _REGION_LEVELS = {
@@ -47,15 +53,96 @@ async def compute(
     public: bool,
 ) -> HazardStatistics:
     """Count hazards filed in [from, until). Residents get the public's view, staff their own scope."""
-    if caller.is_resident and not public:
+    if public:
+        return await _public(session, group_by, filed_from, filed_until, region_id)
+    if caller.is_resident:
         raise Forbidden
-    chosen = [hazard_access.public() if public else hazard_access.handled_by(caller, _OPERATION)]
-    chosen += _period(filed_from, filed_until, region_id)
+    chosen = [hazard_access.handled_by(caller, _OPERATION), *_period(filed_from, filed_until, region_id)]
     names = await _names(session, group_by)
     cells = await _cells(session, group_by, chosen)
-    rows = [_row(key, names.get(key), cell, public) for key, cell in sorted(cells.items())]
-    levels = [] if public else await _levels(session, chosen)
-    return HazardStatistics(group_by=group_by, items=rows, levels=levels)
+    return HazardStatistics(
+        group_by=group_by,
+        filed_from=filed_from,
+        filed_until=filed_until,
+        items=[_row(key, names.get(key), cell) for key, cell in sorted(cells.items())],
+        levels=await _levels(session, chosen),
+    )
+
+
+async def _public(
+    session: AsyncSession,
+    group_by: GroupBy,
+    filed_from: datetime | None,
+    filed_until: datetime | None,
+    region_id: UUID | None,
+) -> HazardStatistics:
+    """One month of the whole district, suppressed as a whole; a region only chooses among its rows."""
+    if group_by == "grid":
+        raise _not_public("group_by", "grids are not for the public", "公众视图不提供网格统计")
+    if group_by == "category" and region_id:
+        raise _not_public("region_id", "needs a breakdown by street or community", "仅可用于按街道或社区统计")
+    since, until = _month(filed_from, filed_until)
+    names = await _names(session, group_by)
+    cells = await _cells(session, group_by, [hazard_access.public(), *_period(since, until, None)])
+    gone = await _suppressed(session, group_by, cells)
+    shown = cells.keys() if region_id is None else cells.keys() & await _codes_below(session, region_id)
+    rows = [
+        _nothing(key, names.get(key)) if key in gone else _row(key, names.get(key), cells[key], MIN_PEOPLE)
+        for key in sorted(shown)
+    ]
+    return HazardStatistics(group_by=group_by, filed_from=since, filed_until=until, items=rows, levels=[])
+
+
+def _month(filed_from: datetime | None, filed_until: datetime | None) -> tuple[datetime, datetime]:
+    """A calendar month in Asia/Shanghai, the current one when none is named."""
+    asked = (filed_from or filed_until or clock.now()).astimezone(clock.SHANGHAI)
+    if filed_from is None and filed_until is not None:
+        asked -= timedelta(microseconds=1)
+    since = asked.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    until = (since + timedelta(days=32)).replace(day=1)
+    for name, given, bound in (("filed_from", filed_from, since), ("filed_until", filed_until, until)):
+        if given not in (None, bound):
+            raise _not_public(
+                name, "the public may ask for one calendar month in Asia/Shanghai", "公众视图按自然月统计"
+            )
+    return since, until
+
+
+async def _suppressed(session: AsyncSession, group_by: GroupBy, cells: dict[str, _Cell]) -> set[str]:
+    """The keys to suppress. Each district is a table of its own; categories are of all."""
+    parents = {} if group_by == "category" else await _parents(session)
+    tables: dict[str, dict[Path, People]] = defaultdict(dict)
+    for key, cell in cells.items():
+        path: Path = (key,)
+        while path[0] in parents:
+            path = (parents[path[0]], *path)
+        district, below = (path[0], path[1:]) if len(path) > 1 else ("", path)
+        tables[district][below] = cell.people
+    return {path[-1] for table in tables.values() for path in hidden(table)}
+
+
+async def _parents(session: AsyncSession) -> dict[str, str]:
+    """The code of the region above, of every street and community."""
+    above = aliased(Region)
+    rows = await session.execute(
+        select(Region.code, above.code.label("above"))
+        .join(above, above.id == Region.parent_id)
+        .where(Region.level.in_([RegionLevel.STREET, RegionLevel.COMMUNITY]))
+    )
+    return {row.code: row.above for row in rows}
+
+
+async def _codes_below(session: AsyncSession, region_id: UUID) -> set[str]:
+    codes = await session.scalars(
+        select(Region.code)
+        .join(RegionAncestor, RegionAncestor.region_id == Region.id)
+        .where(RegionAncestor.ancestor_id == region_id)
+    )
+    return set(codes)
+
+
+def _not_public(name: str, message_en: str, message_zh: str) -> InvalidInput:
+    return InvalidInput.of(("query", name), "not_public", message_en, message_zh)
 
 
 def _period(
@@ -125,11 +212,18 @@ def _count(
         cell.counts["closed_fixed" if outcome is HazardOutcome.FIXED else "closed_unfixed"] += 1
 
 
-def _row(key: str, named: tuple[UUID | None, str] | None, cell: _Cell, public: bool) -> HazardStatisticsRow:
+def _nothing(key: str, named: tuple[UUID | None, str] | None) -> HazardStatisticsRow:
+    """A suppressed cell."""
     region_id, name = named or (None, None)
-    if public and len(cell.people) < MIN_PEOPLE:
-        known = {"key": key, "name": name, "region_id": region_id, "suppressed": True}
-        return HazardStatisticsRow.model_validate(dict.fromkeys(HazardStatisticsRow.model_fields) | known)
+    known = {"key": key, "name": name, "region_id": region_id, "suppressed": True}
+    return HazardStatisticsRow.model_validate(dict.fromkeys(HazardStatisticsRow.model_fields) | known)
+
+
+def _row(
+    key: str, named: tuple[UUID | None, str] | None, cell: _Cell, raters: int = 1
+) -> HazardStatisticsRow:
+    """A cell; its satisfaction only when so many have rated."""
+    region_id, name = named or (None, None)
     counts = cell.counts
     return HazardStatisticsRow(
         key=key,
@@ -146,7 +240,7 @@ def _row(key: str, named: tuple[UUID | None, str] | None, cell: _Cell, public: b
         overdue=counts["overdue"],
         disputed=counts["disputed"],
         median_seconds_to_resolve=round(median(cell.seconds)) if cell.seconds else None,
-        satisfaction=_mean(cell.scores, at_least=MIN_PEOPLE if public else 1),
+        satisfaction=_mean(cell.scores, at_least=raters),
         ratings=len(cell.scores),
     )
 

@@ -202,8 +202,9 @@ async def merge(session: AsyncSession, caller: Caller, hazard_id: UUID, into_id:
 async def reject(session: AsyncSession, caller: Caller, hazard_id: UUID, body: HazardReject) -> Hazard:
     """Not a hazard; the reporter is told why."""
     hazard = await hazard_access.lock(session, caller, hazard_id, "reject_hazard")
-    now = clock.now()
-    hazard.reject(body.reason, now)
+    now, manager = clock.now(), caller.scope_of([Role.COMMUNITY_MANAGER, Role.STREET_DISPATCHER])
+    manages = await scopes.covers(session, manager, hazard.region_id)
+    hazard.reject(body.reason, now, None if manages else caller.id)
     await hazard_deadlines.stop(session, hazard, now)
     event = _record(session, caller, hazard, "hazard.rejected", {"reason": body.reason})
     await hazard_comments.attach_note(session, caller, hazard, body.note, CommentVisibility.PUBLIC, event.id)
@@ -266,7 +267,7 @@ async def _place(session: AsyncSession, body: HazardCreate) -> tuple[Place, floa
     """The grid of the point; without one, the centre of the community that the address is in."""
     if body.location is not None:
         point = body.location.gcj02()
-        place = await places.locate(session, point, ("body", "location"))
+        place = await places.hold(session, await places.locate(session, point, ("body", "location")))
         return place, round(point.lng, 7), round(point.lat, 7)
     if body.address is None or body.community_id is None:
         raise InvalidInput.of(

@@ -19,7 +19,7 @@ _KEPT_SECONDS = 30.0
 
 
 class OutsideDistrict(InvalidInput):
-    """The point lies in no community; `nearest_community` is the closest one."""
+    """The point lies in no community; `nearest_community` (in English `nearest_community_en`) is the closest one."""
 
     code = "outside_district"
     title_en, title_zh = (
@@ -31,7 +31,7 @@ class OutsideDistrict(InvalidInput):
 @dataclass(slots=True)
 class _Held:
     index: RegionIndex | None = None
-    names: dict[UUID, str] | None = None
+    names: dict[UUID, tuple[str, str]] | None = None
     until: float = 0.0
     changes: int = 0
 
@@ -59,6 +59,21 @@ async def locate(session: AsyncSession, point: Point, loc: tuple[str, ...]) -> P
     raise _outside(index, point, loc)
 
 
+async def hold(session: AsyncSession, place: Place) -> Place:
+    """The place as the tree has it now, which the index may not know yet; its branch stays there until the commit."""
+    at = place.region_id
+    while at != place.community_id:
+        above = await session.scalar(
+            select(Region.parent_id)
+            .where(Region.id == at, Region.level != RegionLevel.COMMUNITY)
+            .with_for_update(read=True)
+        )
+        if above is None:
+            break
+        at = above
+    return Place(at, place.region_id)
+
+
 async def _load(session: AsyncSession) -> RegionIndex:
     changes = _held.changes
     above = aliased(Region)
@@ -70,6 +85,7 @@ async def _load(session: AsyncSession) -> RegionIndex:
                 Region.level,
                 Region.polygon,
                 Region.name,
+                Region.name_en,
                 above.id.label("community_id"),
             )
             .join(RegionAncestor, RegionAncestor.region_id == Region.id)
@@ -91,7 +107,7 @@ async def _load(session: AsyncSession) -> RegionIndex:
         )
         for row in rows
     ]
-    _held.names = {row.id: row.name for row in rows}
+    _held.names = {row.id: (row.name, row.name_en) for row in rows}
     _held.index = index = RegionIndex(shapes)
     # What was read before a change was heard must not be kept after it.
     if changes == _held.changes:
@@ -103,9 +119,9 @@ def _outside(index: RegionIndex, point: Point, loc: tuple[str, ...]) -> OutsideD
     nearest = index.nearest_community(point.lng, point.lat)
     if nearest is None:
         return OutsideDistrict()
-    name = (_held.names or {}).get(nearest.community_id, "")
+    name, name_en = (_held.names or {}).get(nearest.community_id, ("", ""))
     metres = round(nearest.distance_m)
-    message_en = f"outside the district; the nearest community is {name}, {metres} m away"
+    message_en = f"outside the district; the nearest community is {name_en}, {metres} m away"
     message_zh = f"不在本区范围内，最近的社区为{name}，距离 {metres} 米"
     field = FieldError(loc, OutsideDistrict.code, message_en, message_zh)
     return OutsideDistrict(
@@ -114,5 +130,6 @@ def _outside(index: RegionIndex, point: Point, loc: tuple[str, ...]) -> OutsideD
         fields=[field],
         nearest_community_id=str(nearest.community_id),
         nearest_community=name,
+        nearest_community_en=name_en,
         distance_m=metres,
     )

@@ -1,6 +1,7 @@
 """The content check: nothing that a resident wrote or photographed is public before WeChat let it pass.
 
-What WeChat finds risky, wants looked at, or cannot check stays hidden, and staff are told.
+What WeChat finds risky, wants looked at, or cannot check stays hidden, and staff are told: they have the last word
+(`hazard_reviews`).
 """
 
 from collections.abc import Mapping
@@ -66,7 +67,7 @@ _UNCHECKED = _Verdict("unchecked")
 
 
 async def review_text(lease: Lease) -> None:
-    """Have the description of a hazard, or a comment, checked; then it is public, or hidden for good."""
+    """Have the description of a hazard, or a comment, checked; then it is public, or hidden."""
     async with database.reading() as session:
         row = await _words(session, lease.payload)
         if row is None or row.public_state is not PublicState.PENDING:

@@ -135,6 +135,14 @@ async def disable(session: AsyncSession, caller: Caller, staff_id: UUID) -> Staf
     return await _read(session, caller, staff)
 
 
+async def enable(session: AsyncSession, caller: Caller, staff_id: UUID) -> StaffRead:
+    """Take somebody back: they sign in anew, with the roles that are still theirs."""
+    staff = await _lock_managed(session, caller, staff_id, "enable_staff")
+    staff.enable()
+    _record(session, caller, staff, "staff.enabled")
+    return await _read(session, caller, staff)
+
+
 async def reset_password(
     session: AsyncSession, caller: Caller, staff_id: UUID, order: PasswordReset
 ) -> TemporaryPassword:

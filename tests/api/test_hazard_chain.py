@@ -151,6 +151,8 @@ TURNS = [
     Turn("rate", "rate_hazard", S.RESOLVED, ("reporter",), {"score": 3}),
     Turn("merge", "merge_hazard", S.FILED, (*COMMUNITY, "dispatcher"), _primary),
     Turn("reject", "reject_hazard", S.FILED, (*COMMUNITY, "dispatcher"), {"reason": "abuse"}),
+    Turn("reject", "reject_hazard", S.ACCEPTED, ("worker", "manager", "dispatcher"), {"reason": "abuse"}),
+    Turn("reject", "reject_hazard", S.CALLED, ("worker", "manager", "dispatcher"), {"reason": "abuse"}),
     Turn("redactions", "redact_hazard", S.FILED, ("manager", "dispatcher"), {"hide": True, "reason": "abuse"}),
 ]  # fmt: skip
 EVERYBODY = (

@@ -202,7 +202,7 @@ async def _lists(story: Story, who: Person) -> str:
     asked: list[tuple[str, dict[str, str]]] = [
         ("/v1/hazards?limit=100", {}),
         ("/v1/hazards?limit=100&scope=public", {}),
-        ("/v1/hazards/statistics?group_by=grid", {}),
+        ("/v1/hazards/statistics?group_by=community", {}),
         ("/v1/hazards/map.geojson", {"bbox": around, "include_closed": "true"}),
         ("/v1/hazards/nearby", near | {"category": "fire_passage_blocked"}),
         ("/v1/hazards/nearby", near | {"category": "garbage"}),

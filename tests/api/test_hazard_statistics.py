@@ -7,21 +7,27 @@ from uuid import UUID
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import select
 
 from app import clock
+from app.clock import SHANGHAI
 from app.db import database
 from app.models.hazard_deadlines import HazardDeadline
 from app.models.hazards import Hazard, HazardStatus
 from app.models.regions import Region, RegionAncestor
 from app.models.staff import Role
+from app.schemas.hazard_statistics import HazardStatisticsRow
 from app.services import hazard_deadlines, hazards
+from app.services.hazard_suppression import hidden, too_few
 from tests.factories import Person, make_resident, make_staff
-from tests.stories import Json, Story, begin, change, problem
+from tests.stories import Json, Story, begin, change, complaints, problem
 
 S = HazardStatus
 UNFIXED: Json = {"outcome": "unfixed", "unfixed_reason": "owner_refuses"}
 STATISTICS = "/v1/hazards/statistics"
+CELL = tuple(HazardStatisticsRow.model_fields)
 
 
 async def _cells(story: Story, who: Person, **query: object) -> dict[str, Json]:
@@ -129,61 +135,99 @@ async def test_a_region_and_everything_below_it(client: httpx.AsyncClient) -> No
 
 
 class TestThePublicView:
-    """Cells of fewer than five people give nothing but their name."""
+    """Cells of fewer than five people give nothing but their name, and nobody can work them out."""
 
     async def test_five_people_make_a_number(self, client: httpx.AsyncClient) -> None:
         story = await begin(client)
-        grid = await _code(story.places.grid)
-        nothing = {"key": grid, "name": "测试grid", "region_id": str(story.places.grid), "suppressed": True}
+        street = await _code(story.places.street)
+        nothing = {
+            "key": street,
+            "name": "测试street",
+            "region_id": str(story.places.street),
+            "suppressed": True,
+        }
         for who in [await make_resident() for _ in range(4)]:
             await story.file(who)
             await story.file(who)
-            cell = (await _cells(story, story.neighbour, group_by="grid"))[grid]
-            assert cell == dict.fromkeys(cell) | nothing
+            assert (await _street(story))[street] == dict.fromkeys(CELL) | nothing
         await story.file()
-        cell = (await _cells(story, story.neighbour, group_by="grid"))[grid]
+        cell = (await _street(story))[street]
         assert (cell["suppressed"], cell["filed"], cell["open"]) == (False, 9, 9)
 
-    async def test_whatever_is_asked_for(self, client: httpx.AsyncClient) -> None:
-        """Every grouping, region and period: each number shown stands for five people at least."""
+    async def test_a_small_cell_hides_behind_the_next_smallest(self, client: httpx.AsyncClient) -> None:
+        """The street's number is known, so that one hidden community alone would be what is left of it."""
         story = await begin(client)
-        people = [story.reporter, *[await make_resident() for _ in range(6)]]
-        at = clock.now().replace(microsecond=0) - timedelta(days=5)
-        places = [story.places.grid] * 5 + [story.places.other_grid, story.places.neighbour_grid]
-        for number, (who, region) in enumerate(zip(people, places, strict=True)):
-            category = "garbage" if number % 2 else "street_lighting"
-            hazard = await story.file(who, location=story.places.point(region), category=category)
-            await change(hazard["id"], created_at=at + timedelta(hours=number))
-        shown = 0
-        for region_id in (
-            None,
-            story.places.street,
-            story.places.community,
-            story.places.grid,
-            story.places.other_grid,
+        await _filed_by(6, story, story.places.grid)
+        await _filed_by(2, story, story.places.neighbour_grid)
+        communities = await _cells(
+            story, story.neighbour, group_by="community", region_id=story.places.street
+        )
+        assert [cell["suppressed"] for cell in communities.values()] == [True, True]
+        assert [cell["filed"] for cell in (await _street(story)).values()] == [8]
+
+    async def test_a_hidden_street_hides_its_communities(self, client: httpx.AsyncClient) -> None:
+        """They add up to it; and the numbers by category add up to all streets."""
+        story = await begin(client)
+        await _filed_by(6, story, story.places.grid)
+        assert (await _street(story))[await _code(story.places.street)]["filed"] == 6
+        await _filed_by(2, story, story.places.far_grid)
+        for group_by in ("street", "community"):
+            cells = await _cells(story, story.neighbour, group_by=group_by, region_id=story.places.district)
+            assert [cell["suppressed"] for cell in cells.values()] == [True, True], group_by
+
+    async def test_a_region_only_picks_rows(self, client: httpx.AsyncClient) -> None:
+        """Every question about a month is answered from one table."""
+        story = await begin(client)
+        await _filed_by(5, story, story.places.grid)
+        await _filed_by(7, story, story.places.far_grid)
+        whole = await _cells(story, story.neighbour, group_by="community", region_id=story.places.district)
+        parts = [
+            await _cells(story, story.neighbour, group_by="community", region_id=region_id)
+            for region_id in (story.places.street, story.places.far_community)
+        ]
+        assert [cell["filed"] for cell in whole.values()] == [5, 7]
+        assert {**parts[0], **parts[1]} == whole
+        assert [len(part) for part in parts] == [1, 1]
+        assert await _cells(story, story.neighbour, group_by="community", region_id=story.places.grid) == {}
+
+    async def test_one_calendar_month_of_the_district(self, client: httpx.AsyncClient) -> None:
+        story = await begin(client)
+        until = clock.now().astimezone(SHANGHAI).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        since = (until - timedelta(days=1)).replace(day=1)
+        for moment in (since - timedelta(seconds=1), since, until - timedelta(seconds=1), until):
+            for hazard_id in await _filed_by(5, story, story.places.grid):
+                await change(hazard_id, created_at=moment)
+
+        async def filed(**period: datetime) -> list[int]:
+            query = {name: moment.isoformat() for name, moment in period.items()}
+            return [cell["filed"] for cell in (await _street(story, **query)).values()]
+
+        assert await filed(filed_from=since, filed_until=until) == [10]
+        assert await filed(filed_from=since) == await filed(filed_until=until) == [10]
+        assert await filed() == await filed(filed_from=until) == [5]
+        answer = await story.get(story.neighbour, STATISTICS, filed_from=since.isoformat())
+        assert [datetime.fromisoformat(answer[name]) for name in ("filed_from", "filed_until")] == [
+            since,
+            until,
+        ]
+
+    async def test_no_other_question_is_answered(self, story: Story) -> None:
+        """Whatever could be subtracted from another answer: finer places, crossed filters, days, many months."""
+        month = datetime(2026, 10, 1, tzinfo=SHANGHAI)
+        day, months = month + timedelta(days=1), month + timedelta(days=61)
+        for query, name in (
+            ({"group_by": "grid"}, "group_by"),
+            ({"group_by": "category", "region_id": str(story.places.community)}, "region_id"),
+            ({"filed_from": day.isoformat()}, "filed_from"),
+            ({"filed_until": day.isoformat()}, "filed_until"),
+            ({"filed_from": month.isoformat(), "filed_until": day.isoformat()}, "filed_until"),
+            ({"filed_from": month.isoformat(), "filed_until": months.isoformat()}, "filed_until"),
+            ({"filed_from": "2026-10-01T00:00:00Z"}, "filed_from"),
         ):
-            for group_by in ("category", "street", "community", "grid"):
-                for hours in (0, 2, 5):
-                    since = (at + timedelta(hours=hours)).isoformat()
-                    until = (at + timedelta(days=1)).isoformat()
-                    cells = await _cells(
-                        story,
-                        story.neighbour,
-                        group_by=group_by,
-                        region_id=region_id,
-                        filed_from=since,
-                        filed_until=until,
-                    )
-                    for cell in cells.values():
-                        shown += not cell["suppressed"]
-                        numbers = [
-                            value
-                            for name, value in cell.items()
-                            if name not in ("key", "name", "region_id", "suppressed")
-                        ]
-                        assert cell["suppressed"] or cell["filed"] >= 5
-                        assert not cell["suppressed"] or set(numbers) == {None}
-        assert shown > 5
+            for who in (story.neighbour, story.worker):
+                response = await story.client.get(STATISTICS, params=query, headers=who.headers)
+                answer = problem(response, 422, "invalid_input")
+                assert complaints(answer) == [(f"query.{name}", "not_public")], query
 
     async def test_only_what_is_public_counts(self, client: httpx.AsyncClient) -> None:
         story = await begin(client)
@@ -194,10 +238,10 @@ class TestThePublicView:
         await story.take(
             story.manager, await story.hazard(S.FILED), "redactions", {"hide": True, "reason": "abuse"}
         )
-        grid = await _code(story.places.grid)
+        community = await _code(story.places.community)
         for who in (story.neighbour, story.worker):
-            answer = await story.get(who, STATISTICS, group_by="grid", region_id=story.places.grid)
-            assert [(each["key"], each["filed"]) for each in answer["items"]] == [(grid, 5)]
+            answer = await story.get(who, STATISTICS, group_by="community", region_id=story.places.community)
+            assert [(each["key"], each["filed"]) for each in answer["items"]] == [(community, 5)]
             assert answer["levels"] == []
 
     async def test_residents_get_no_other_view(self, story: Story) -> None:
@@ -208,6 +252,43 @@ class TestThePublicView:
     async def test_what_is_no_question(self, story: Story, query: str) -> None:
         response = await story.client.get(f"{STATISTICS}?{query}", headers=story.reporter.headers)
         problem(response, 422, "invalid_input")
+
+
+async def _street(story: Story, **period: str) -> dict[str, Json]:
+    """What the public sees of the streets of the story's own district."""
+    return await _cells(story, story.neighbour, group_by="street", region_id=story.places.district, **period)
+
+
+async def _filed_by(people: int, story: Story, region_id: UUID) -> list[str]:
+    """One hazard in this place by each of so many new residents."""
+    point = story.places.point(region_id)
+    return [(await story.file(await make_resident(), location=point))["id"] for _ in range(people)]
+
+
+class TestSuppression:
+    """The rule itself, on sets of people."""
+
+    @given(st.dictionaries(st.integers(0, 9), st.frozensets(st.integers(1, 20), min_size=1, max_size=12)))
+    def test_what_is_hidden_cannot_be_told_apart(self, table: dict[int, frozenset[int]]) -> None:
+        cells = {number: frozenset(UUID(int=each) for each in people) for number, people in table.items()}
+        gone = too_few(cells)
+        assert {number for number, people in cells.items() if len(people) < 5} <= gone
+        if gone and gone != cells.keys():
+            assert len(gone) > 1
+            assert len(frozenset().union(*(cells[number] for number in gone))) >= 5
+
+    def test_no_more_than_needed(self) -> None:
+        def people(count: int, start: int = 0) -> frozenset[UUID]:
+            return frozenset(UUID(int=start + each) for each in range(count))
+
+        assert too_few({"a": people(5), "b": people(9)}) == set()
+        assert too_few({"a": people(4), "b": people(9), "c": people(6)}) == {"a", "c"}
+        assert too_few({"a": people(4), "b": people(4, 10), "c": people(6)}) == {"a", "b"}
+        assert too_few({"a": people(1), "b": people(1, 10), "c": people(6)}) == {"a", "b", "c"}
+        assert hidden({("x", "a"): people(9), ("x", "b"): people(3), ("y", "c"): people(5)}) == {
+            ("x", "a"),
+            ("x", "b"),
+        }
 
 
 async def _rows(regions: list[UUID]) -> list[Hazard]:

@@ -124,13 +124,18 @@ async def test_a_community_without_grids_has_none_to_name(client: httpx.AsyncCli
 
 async def test_outside_the_nearest_community_is_named_in_both_languages(client: httpx.AsyncClient) -> None:
     null_island = {"lng": 0, "lat": 0}
-    for headers, word in ((EN, "nearest"), ({}, "最近")):
+    for headers, word, named in (
+        (EN, "nearest", "nearest_community_en"),
+        ({}, "最近", "nearest_community"),
+    ):
         answer = await client.get("/v1/regions/locate", params=null_island, headers=headers)
         problem = answer.json()
         assert (answer.status_code, problem["code"]) == (422, "outside_district")
         assert problem["errors"][0]["loc"] == ["query", "lng"]
         assert word in problem["detail"]
-        assert problem["nearest_community"] in problem["detail"]
+        assert problem[named] in problem["detail"]
+        assert problem[named] in problem["errors"][0]["message"]
+        assert problem["nearest_community"] != problem["nearest_community_en"]
         assert problem["distance_m"] > 1_000_000
         UUID(problem["nearest_community_id"])
 

@@ -236,6 +236,24 @@ async def test_who_is_disabled_is_out_at_once_and_stays_in_the_history(
     assert [each["id"] for each in listed.json()["items"]] == [str(person.id)]
 
 
+async def test_who_is_enabled_again_signs_in_anew(client: httpx.AsyncClient, places: Places) -> None:
+    """With the roles that were left to them; what ended stays ended."""
+    boss = await make_staff(MANAGER, places.community)
+    person = await make_staff(GRID, places.grid)
+    path = f"/v1/staff/{person.id}"
+    assert problem(await client.post(f"{path}/enable", headers=boss.headers)) == (409, "staff_active")
+    await client.post(f"{path}/disable", headers=boss.headers)
+    back = (await client.post(f"{path}/enable", headers=boss.headers)).json()
+    assert (back["status"], [held["role"] for held in back["grants"]]) == ("active", ["grid_worker"])
+    assert (await client.get("/v1/me", headers=person.headers)).status_code == 401
+    assert (await _refresh(client, person)).status_code == 401
+    token = (await sign_in(client, person)).json()["access_token"]
+    headers = {"Authorization": f"Bearer {token}"}
+    assert (await client.get("/v1/hazards", headers=headers)).status_code == 200
+    [event] = await events_about(person.id, "staff.enabled")
+    assert (event.actor_id, event.audience, event.payload) == (boss.id, Audience.AUDIT, {})
+
+
 async def test_a_reset_password_ends_every_session_and_has_to_be_changed(
     client: httpx.AsyncClient, places: Places
 ) -> None:
@@ -283,7 +301,7 @@ async def test_staff_of_another_scope_do_not_exist(client: httpx.AsyncClient, pl
     ):
         path = f"/v1/staff/{stranger.id}"
         assert problem(await client.get(path, headers=boss.headers)) == (404, "not_found")
-        for action in ("disable", "reset-password"):
+        for action in ("disable", "enable", "reset-password"):
             refused = await client.post(f"{path}/{action}", headers=boss.headers)
             assert problem(refused) == (404, "not_found")
         assert problem(await _grant(client, boss, stranger, GRID, places.grid)) == (404, "not_found")
@@ -301,7 +319,7 @@ async def test_who_holds_more_than_one_could_give_is_not_managed(
     boss = await make_staff(MANAGER, places.community)
     person = await make_staff(GRID, places.grid, with_totp=True)
     await give_role(person, role, getattr(places, at))
-    for action in ("disable", "reset-password"):
+    for action in ("disable", "enable", "reset-password"):
         refused = await client.post(f"/v1/staff/{person.id}/{action}", headers=boss.headers)
         assert problem(refused) == (403, "role_not_yours_to_give")
     shown = (await client.get(f"/v1/staff/{person.id}", headers=boss.headers)).json()

@@ -112,6 +112,13 @@ def by_another_worker(who: Principal) -> Outcome:
     return 403 if who.covers("grid") else 404
 
 
+def by_a_manager(who: Principal) -> Outcome:
+    """Taken by somebody else: a grid worker leaves it alone, a manager of the place need not."""
+    if not who.covers("grid"):
+        return 404
+    return 403 if who.role is Role.GRID_WORKER else None
+
+
 def by_the_street(who: Principal) -> Outcome:
     """Called up: the street's turn."""
     if not who.covers("grid"):
@@ -282,6 +289,12 @@ def of_colleague(body: object = None) -> Prepare:
     return prepare
 
 
+async def _returning(world: World, _: Principal) -> Ask:
+    colleague, _grant = await world.colleague()
+    await world.disable(colleague)
+    return Ask({"staff_id": colleague.id})
+
+
 async def _grant(world: World, _: Principal) -> Ask:
     newcomer = await make_staff(home_id=world.places.grid)
     return Ask({"staff_id": newcomer.id}, {"role": "grid_worker", "region_id": str(world.places.grid)})
@@ -329,6 +342,12 @@ def _worker(world: World) -> object:
 
 def _arrival(world: World) -> object:
     return {"location": world.places.point(world.places.grid)}
+
+
+async def _review(world: World, _: Principal) -> Ask:
+    hazard = await world.hazard()
+    await world.flag(hazard)
+    return Ask({"hazard_id": hazard}, {"part_id": str(hazard), "decision": "publish", "reason": "内容无误"})
 
 
 async def _export(world: World, _: Principal) -> Ask:
@@ -411,6 +430,7 @@ CASES = (
     Case("create_staff", _new_staff, below("grid", otherwise=403)),
     Case("read_staff", of_colleague(), below("grid")),
     Case("disable_staff", of_colleague(), below("grid")),
+    Case("enable_staff", _returning, below("grid")),
     Case("reset_staff_password", of_colleague({"drop_totp": False}), below("grid")),
     Case("grant_role", _grant, below("grid")),
     Case("revoke_grant", _revocation, below("grid")),
@@ -460,6 +480,16 @@ CASES = (
     Case("merge_hazard", _merge_into_foreign, lambda _: 404, "into another street"),
     Case("reject_hazard", of_hazard(_S.FILED, {"reason": "not_a_hazard"}), below("grid")),
     Case("redact_hazard", of_hazard(_S.FILED, {"description": True, "reason": "abuse"}), below("grid")),
+    Case(
+        "reject_hazard", of_hazard(_S.ACCEPTED, {"reason": "not_a_hazard"}, mine=True), below("grid"), "taken"
+    ),
+    Case(
+        "reject_hazard",
+        of_hazard(_S.ACCEPTED, {"reason": "not_a_hazard"}),
+        by_a_manager,
+        "of another worker",
+    ),
+    Case("review_hazard", _review, below("grid")),
     Case("reveal_hazard_reporter", of_hazard(_S.DISPATCHED, LOOK), handled),
     Case("create_hazard_export", asking({"format": "csv", "reason": "周例会材料"}), everywhere),
     Case("read_hazard_export", _export, only("auditor of the grid")),

@@ -11,9 +11,11 @@ from starlette.types import ASGIApp
 from app import clock, logs
 from app.db import database
 from app.handlers import HANDLERS
+from app.leases import ended
 from app.models.events import Event
 from app.models.hazards import Hazard
 from app.models.tasks import Task, TaskStatus
+from app.sequencer import BATCH, sequence
 from app.settings import settings
 from app.tasks import KINDS
 from app.worker import Worker
@@ -46,6 +48,7 @@ _INSIDERS = (
 @pytest.fixture(scope="module")
 async def garden(application: ASGIApp, plenty: None) -> Garden:
     """Planted once for each format of the log; then the worker does what follows from it."""
+    await _set_aside()
     garden = Garden(await make_world())
     async with new_client(application) as client:
         for format_ in ("json", "text"):
@@ -63,7 +66,7 @@ def test_every_operation_that_takes_words_has_taken_them(garden: Garden) -> None
     assert garden.taken == {
         "add_hazard_comment", "call_street", "change_my_password", "check_in_hazard", "claim_household",
         "create_hazard_export", "create_staff", "dispatch_hazard", "dispute_hazard", "file_hazard", "rate_hazard",
-        "refuse_hazard", "reject_hazard", "resolve_hazard", "reveal_hazard_reporter", "reveal_resident",
+        "refuse_hazard", "reject_hazard", "resolve_hazard", "reveal_hazard_reporter", "reveal_resident", "review_hazard",
         "set_my_identity", "update_me",
     }  # fmt: skip
 
@@ -185,6 +188,18 @@ async def _everything_that(who: Principal, garden: Garden, application: ASGIApp)
                 answers.append((case.operation, answer))
     assert len(answers) > 50
     return answers
+
+
+async def _set_aside() -> None:
+    """What the tests before left to the worker: nobody looks at it any more, and it is a lot."""
+    placed = BATCH
+    while placed == BATCH:
+        async with database.transaction() as session:
+            placed = await sequence(session, {})
+    async with database.transaction() as session:
+        await session.execute(
+            update(Task).where(Task.status == TaskStatus.QUEUED).values(ended(TaskStatus.DONE))
+        )
 
 
 async def _work() -> None:

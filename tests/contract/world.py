@@ -18,7 +18,7 @@ from app.db import database
 from app.ids import new_id
 from app.keys import keyring, seal
 from app.models.hazard_exports import ExportFormat, ExportStatus, HazardExport
-from app.models.hazards import Hazard, HazardOutcome, HazardStatus, UnfixedReason
+from app.models.hazards import Hazard, HazardOutcome, HazardStatus, PublicState, UnfixedReason
 from app.models.households import HouseholdRelation
 from app.models.media import MediaPurpose
 from app.models.notifications import Notification, NotificationStatus
@@ -218,6 +218,13 @@ class World:
             result = HazardResolve(outcome=HazardOutcome.UNFIXED, unfixed_reason=UnfixedReason.OUT_OF_SCOPE)
             await hazards.resolve(session, officer, hazard.id, result)
 
+    async def flag(self, hazard_id: UUID) -> None:
+        """The content check did not like the words."""
+        async with database.transaction() as session:
+            await session.execute(
+                update(Hazard).where(Hazard.id == hazard_id).values(public_state=PublicState.HIDDEN)
+            )
+
     def _coordinates(self, at: str) -> Coordinates:
         lng, lat = self.places.centres[self.region(at)]
         return Coordinates(lng=lng, lat=lat)
@@ -240,6 +247,11 @@ class World:
             grant = await session.scalar(select(Grant.id).where(Grant.staff_id == person.id))
         assert grant is not None
         return person, grant
+
+    async def disable(self, person: Person) -> None:
+        """Somebody is let go."""
+        async with database.transaction() as session:
+            (await session.get_one(Staff, person.id)).disable()
 
     async def notification(self, person: Person) -> UUID:
         """Something that one person was told."""

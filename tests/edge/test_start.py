@@ -103,6 +103,43 @@ async def test_browsers_are_let_in_when_configured(
         assert "RateLimit" in plain.headers["Access-Control-Expose-Headers"]
 
 
+async def test_browsers_can_read_what_the_edge_refuses(
+    application: ASGIApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refusal without these headers looks like a dead network; and one that is asked first is never refused."""
+    origin = "https://admin.example.com"
+    monkeypatch.setattr(settings, "cors_origins", origin)
+    monkeypatch.setattr(edge, "limiter", Limiter(Settings(rate_limit_address="5/minute")))
+    headers = {"Origin": origin}
+    app = create_app()
+    app.add_api_route("/crash", _crash)
+    async with new_client(app) as client:
+        big = {"Content-Length": str(2**21)}
+        refusals = {
+            413: await client.post("/v1/sessions/wechat", headers=headers | big, content=b""),
+            415: await client.get("/v1/regions", headers=headers | {"Content-Encoding": "gzip"}),
+            404: await client.get("/nothing%00here", headers=headers),
+            422: await client.get("/v1/regions?level=%00", headers=headers),
+        }
+        refusals[500] = await client.get("/crash", headers=headers)
+        for _ in range(6):
+            refusals[429] = await client.get("/v1/regions", headers=headers)
+        for status, answer in refusals.items():
+            assert answer.status_code == status
+            assert answer.headers["Access-Control-Allow-Origin"] == origin, status
+            assert "Retry-After" in answer.headers["Access-Control-Expose-Headers"]
+            assert answer.headers["Vary"].split(", ").count("Origin") == 1
+        asked = await client.options("/v1/me", headers=headers | {"Access-Control-Request-Method": "PUT"})
+        assert (asked.status_code, asked.headers["Access-Control-Allow-Origin"]) == (200, origin)
+        stranger = await client.get("/v1/regions", headers={"Origin": "https://evil.example.com"})
+        assert stranger.status_code == 429
+        assert "Access-Control-Allow-Origin" not in stranger.headers
+
+
+async def _crash() -> None:
+    raise RuntimeError
+
+
 async def test_browsers_are_kept_out_otherwise(client: httpx.AsyncClient, places: Places) -> None:
     resident = await make_resident(places.community)
     answer = await client.get("/v1/me", headers={**resident.headers, "Origin": "https://admin.example.com"})

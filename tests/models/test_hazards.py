@@ -165,6 +165,7 @@ STEPS: dict[str, Step] = {
         {status: status for status in S if status is not S.MERGED},
     ),
     "hide": step(lambda hazard: hazard.hide(), SAME),
+    "publish": step(lambda hazard: hazard.publish(), SAME),
     "forget_reporter": step(lambda hazard: hazard.forget_reporter(), SAME),
     "support": step(lambda hazard: hazard.support(1), SAME),
     "start_clock": step(lambda hazard: hazard.start_clock(NOW), SAME),
@@ -178,7 +179,7 @@ def test_every_step_of_the_model_is_in_the_table() -> None:
     public = {
         name for name, member in vars(Hazard).items() if isfunction(member) and not name.startswith("_")
     }
-    assert public - {"require_handler"} == STEPS.keys()
+    assert public - {"require_handler", "require_flagged"} == STEPS.keys()
 
 
 @pytest.mark.parametrize("status", S)
