@@ -129,12 +129,14 @@ async def identify(authorization: str | None) -> Caller | None:
     if authorization is None:
         return None
     scheme, _, token = authorization.partition(" ")
-    if scheme.lower() != "bearer" or not token_well_formed(ACCESS_PREFIX, token):
+    if scheme.lower() != "bearer":
         raise Unauthenticated
     digest = keyring.token_digest(token)
     cached = _cache.get(digest)
     if cached is not None and cached[0] > clock.monotonic():
         return cached[1]
+    if not token_well_formed(ACCESS_PREFIX, token):
+        raise Unauthenticated
     changes = _heard.changes
     async with database.reading() as session:
         caller = await _lookup(session, keyring.token_digests(token))

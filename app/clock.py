@@ -11,7 +11,13 @@ SHANGHAI = ZoneInfo("Asia/Shanghai")
 
 def now() -> datetime:
     """The time in UTC with microseconds, shifted by `JINCAI_CLOCK_OFFSET_SECONDS` (development only)."""
-    return datetime.now(UTC) + timedelta(seconds=settings.clock_offset_seconds)
+    offset = settings.clock_offset_seconds
+    return datetime.now(UTC) + timedelta(seconds=offset) if offset else datetime.now(UTC)
+
+
+def timestamp() -> float:
+    """The same in seconds since 1970."""
+    return time.time() + settings.clock_offset_seconds
 
 
 def today() -> date:

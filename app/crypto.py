@@ -1,6 +1,7 @@
 """Secrets at rest and in flight: versioned keys, sealed columns, blind indexes, opaque tokens, signed texts. No I/O."""
 
 import base64
+import binascii
 import datetime
 import hmac
 import re
@@ -35,6 +36,7 @@ class Keyring:
         self.kids = tuple(self._masters)
         self.current = self.kids[0]
         self._derived: dict[tuple[str, str], bytes] = {}
+        self._keyed: dict[tuple[str, str], hmac.HMAC] = {}
 
     def _add(self, position: int, entry: str) -> None:
         where = f"key {position} of the key ring"
@@ -63,11 +65,11 @@ class Keyring:
 
     def token_digest(self, token: str) -> str:
         """What is stored instead of a token: its HMAC-SHA256 under the current pepper, 64 hex digits."""
-        return _keyed_hex(self.derive("token", self.current), token)
+        return self._hmac("token", self.current, token.encode()).hex()
 
     def token_digests(self, token: str) -> list[str]:
         """The digests to look a presented token up by, under every key, the current one first."""
-        return [_keyed_hex(self.derive("token", kid), token) for kid in self.kids]
+        return [self._hmac("token", kid, token.encode()).hex() for kid in self.kids]
 
     def sign(self, label: str, payload: bytes) -> str:
         """`payload.kid.tag`, safe in URLs and readable by anyone; only `unsign` with the same label accepts it."""
@@ -90,8 +92,16 @@ class Keyring:
         return mac.isascii() and self._tag_ok(f"mac/{label}", payload, mac)
 
     def _tag(self, label: str, payload: bytes, kid: str) -> str:
-        digest = hmac.digest(self.derive(label, kid), payload, "sha256")
-        return f"{kid}.{_encode(digest[:_TAG_BYTES])}"
+        return f"{kid}.{_encode(self._hmac(label, kid, payload)[:_TAG_BYTES])}"
+
+    def _hmac(self, label: str, kid: str, payload: bytes) -> bytes:
+        known = self._keyed.get((label, kid))
+        if known is None:
+            known = self._keyed[label, kid] = hmac.new(self.derive(label, kid), digestmod="sha256")
+        # A copy costs a third of a new one, and a page of pictures has dozens of links.
+        mac = known.copy()
+        mac.update(payload)
+        return mac.digest()
 
     def _tag_ok(self, label: str, payload: bytes, tag: str) -> bool:
         kid = tag.partition(".")[0]
@@ -111,17 +121,16 @@ def _master(where: str, text: str) -> bytes:
     return key
 
 
-def _keyed_hex(key: bytes, text: str) -> str:
-    return hmac.digest(key, text.encode(), "sha256").hex()
+_URL_SAFE, _STANDARD = bytes.maketrans(b"+/", b"-_"), bytes.maketrans(b"-_", b"+/")
 
 
 def _encode(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+    return binascii.b2a_base64(raw, newline=False).translate(_URL_SAFE).rstrip(b"=").decode()
 
 
 def _decode(text: str) -> bytes:
     """Unpadded base64url; the caller has checked the alphabet. ValueError for an impossible length."""
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    return binascii.a2b_base64(text.encode().translate(_STANDARD) + b"=" * (-len(text) % 4))
 
 
 # --- Sealed columns ---------------------------------------------------------------------------------------------
@@ -152,18 +161,18 @@ class Vault:
 
     def open(self, sealed: str, *, table: str, column: str, row_id: UUID) -> str:
         """The value that was sealed at this place; SealBroken says which place and why, never what."""
-        where = f"{table}.{column} of {row_id}"
-        kid, nonce, ciphertext = _parts(sealed, where)
-        if kid not in self._ciphers:
-            raise SealBroken(f"{where}: no key {kid} in the key ring")
         try:
+            kid, nonce, ciphertext = _parts(sealed)
             return self._ciphers[kid].decrypt(nonce, ciphertext, _place(table, column, row_id)).decode()
-        except InvalidTag:
-            raise SealBroken(f"{where}: does not authenticate") from None
+        except (ValueError, KeyError, InvalidTag) as failure:
+            raise SealBroken(f"{table}.{column} of {row_id}: {_why(failure)}") from None
 
     def kid_of(self, sealed: str) -> str:
         """The key id that a value was sealed under; SealBroken when the text is not a sealed value."""
-        return _parts(sealed, "value")[0]
+        try:
+            return _parts(sealed)[0]
+        except ValueError as failure:
+            raise SealBroken(f"value: {_why(failure)}") from None
 
     def is_current(self, sealed: str) -> bool:
         """Whether the value needs no re-sealing."""
@@ -178,26 +187,32 @@ class Vault:
         return [self._blind(field, value, kid) for kid in self._keyring.kids]
 
     def _blind(self, field: str, value: str, kid: str) -> str:
-        return _keyed_hex(self._keyring.derive("blind-index", kid), f"{field}|{value}")
+        key = self._keyring.derive("blind-index", kid)
+        return hmac.digest(key, f"{field}|{value}".encode(), "sha256").hex()
 
 
 def _place(table: str, column: str, row_id: UUID) -> bytes:
     return f"{table}|{column}|{row_id}".encode()
 
 
-def _parts(sealed: str, where: str) -> tuple[str, bytes, bytes]:
+def _parts(sealed: str) -> tuple[str, bytes, bytes]:
     match = _SEALED.fullmatch(sealed)
     if match is None:
-        raise SealBroken(f"{where}: not a sealed value")
+        raise ValueError
     kid, nonce, ciphertext = match.groups()
-    try:
-        raw = _decode(ciphertext)
-    except ValueError:
-        raise SealBroken(f"{where}: not a sealed value") from None
+    raw = _decode(nonce + ciphertext)
     # base64 leaves spare bits in the last character: only one spelling of a ciphertext counts as unedited.
-    if _encode(raw) != ciphertext:
-        raise SealBroken(f"{where}: not a sealed value")
-    return kid, _decode(nonce), raw
+    if _encode(raw[_NONCE_BYTES:]) != ciphertext:
+        raise ValueError
+    return kid, raw[:_NONCE_BYTES], raw[_NONCE_BYTES:]
+
+
+def _why(failure: Exception) -> str:
+    if isinstance(failure, InvalidTag):
+        return "does not authenticate"
+    return (
+        f"no key {failure.args[0]} in the key ring" if isinstance(failure, KeyError) else "not a sealed value"
+    )
 
 
 # --- Tokens -----------------------------------------------------------------------------------------------------

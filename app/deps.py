@@ -1,31 +1,34 @@
 """What a handler can ask for."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Header, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.responses import StreamingResponse
 
 from app import idempotency
 from app.auth import Caller
+from app.context import CALLER, SESSION
 from app.db import database
 from app.errors import InvalidInput, Unauthenticated
-from app.operation import CALLER, SESSION
 
 
-def _caller(request: Request) -> Caller:
-    caller: Caller | None = request.scope[CALLER]
-    if caller is None:
+async def caller(request: Request) -> Caller:
+    """Whoever has signed in. Not awaiting anything, it is asynchronous all the same: FastAPI would take a thread."""
+    found: Caller | None = request.scope[CALLER]
+    if found is None:
         raise Unauthenticated
-    return caller
+    return found
 
 
-def _caller_or_none(request: Request) -> Caller | None:
-    caller: Caller | None = request.scope[CALLER]
-    return caller
+async def _caller_or_none(request: Request) -> Caller | None:
+    found: Caller | None = request.scope[CALLER]
+    return found
 
 
-CurrentCaller = Annotated[Caller, Depends(_caller)]
+CurrentCaller = Annotated[Caller, Depends(caller)]
 MaybeCaller = Annotated[Caller | None, Depends(_caller_or_none)]
 
 
@@ -34,30 +37,43 @@ IdempotencyKey = Annotated[
 ]
 
 
-async def _session(request: Request, idempotency_key: IdempotencyKey = None) -> AsyncIterator[AsyncSession]:
-    caller: Caller | None = request.scope[CALLER]
-    async with database.transaction() as session:
-        if request.method == "POST" and caller is not None and idempotency_key is not None:
-            await idempotency.claim(session, await _repeatable(request, caller, idempotency_key))
-            request.scope[SESSION] = session
-        yield session
+async def session(request: Request, idempotency_key: IdempotencyKey = None) -> AsyncIterator[AsyncSession]:
+    """The write transaction of this request, committed before the answer leaves; a repeat ends here."""
+    who: Caller | None = request.scope[CALLER]
+    async with database.transaction() as opened:
+        if request.method == "POST" and who is not None and idempotency_key is not None:
+            await idempotency.claim(opened, await _repeatable(request, who, idempotency_key))
+            request.scope[SESSION] = opened
+        yield opened
 
 
-async def _repeatable(request: Request, caller: Caller, key: str) -> idempotency.Request:
+writing = asynccontextmanager(session)
+"""The same for whoever is not called by FastAPI."""
+
+
+async def keep(request: Request, response: Response) -> None:
+    """Keep the answer beside the work, for a repeat."""
+    opened: AsyncSession | None = request.scope.get(SESSION)
+    if opened is not None and response.status_code < 300 and not isinstance(response, StreamingResponse):
+        content_type = response.headers.get("content-type", "")
+        await idempotency.keep(opened, response.status_code, bytes(response.body), content_type)
+
+
+async def _repeatable(request: Request, who: Caller, key: str) -> idempotency.Request:
     content_type = request.headers.get("content-type", "")
     return idempotency.Request(
-        caller=caller,
+        caller=who,
         method=request.method,
-        path=request.url.path,
+        path=request.scope["path"],
         key=idempotency.checked_key(key),
         fingerprint=idempotency.fingerprint(await request.body(), content_type),
     )
 
 
 async def _repeat(
-    request: Request, caller: CurrentCaller, idempotency_key: IdempotencyKey = None
+    request: Request, who: CurrentCaller, idempotency_key: IdempotencyKey = None
 ) -> idempotency.Request | None:
-    return None if idempotency_key is None else await _repeatable(request, caller, idempotency_key)
+    return None if idempotency_key is None else await _repeatable(request, who, idempotency_key)
 
 
 Repeat = Annotated[idempotency.Request | None, Depends(_repeat)]
@@ -65,15 +81,15 @@ Repeat = Annotated[idempotency.Request | None, Depends(_repeat)]
 
 
 async def _reading() -> AsyncIterator[AsyncSession]:
-    async with database.reading() as session:
-        yield session
+    async with database.reading() as opened:
+        yield opened
 
 
-Session = Annotated[AsyncSession, Depends(_session, scope="function")]
+Session = Annotated[AsyncSession, Depends(session, scope="function")]
 ReadSession = Annotated[AsyncSession, Depends(_reading, scope="function")]
 
 
-def _if_match(
+async def _if_match(
     if_match: Annotated[
         str | None, Header(max_length=40, description='The `version` you read, as `"3"`. Stale gives 412.')
     ] = None,

@@ -11,12 +11,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app import clock, limits, logs, metrics
 from app.auth import Caller
 from app.bodies import BodyTimeout, MalformedBody
-from app.context import request_id
+from app.context import CALLER, request_id
 from app.errors import BodyTooLarge, InvalidInput, NotFound, Problem, UnsupportedMediaType
 from app.ids import new_id
 from app.limits import limiter
 from app.masking import scrub
-from app.operation import CALLER
 from app.problems import render
 from app.settings import settings
 

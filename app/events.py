@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import clock
+from app import clock, writes
 from app.auth import Caller
 from app.context import request_id
 from app.db import signal_after_commit
@@ -45,8 +45,8 @@ def record(
     audience: Audience,
     place: Place = NOWHERE,
     payload: JsonObject | None = None,
-) -> Event:
-    """Append one event about `subject`, which must be locked or new. The payload never holds personal data."""
+) -> UUID:
+    """Append one event about `subject`, which must be locked or new; its id. The payload never holds personal data."""
     subject.event_seq += 1
     return _append(
         session, caller, subject.__tablename__, subject.id, subject.event_seq, type_, audience, place, payload
@@ -60,7 +60,7 @@ def record_access(
     *,
     place: Place = NOWHERE,
     payload: JsonObject | None = None,
-) -> Event:
+) -> UUID:
     """Append an audit entry about a request that changed nothing: a denial, a reveal, a failed login."""
     return _append(session, caller, "access", new_id(), 1, type_, Audience.AUDIT, place, payload)
 
@@ -75,22 +75,23 @@ def _append(
     audience: Audience,
     place: Place,
     payload: JsonObject | None,
-) -> Event:
-    event = Event(
-        id=new_id(),
-        type=type_,
-        audience=audience,
-        community_id=place.community_id,
-        region_id=place.region_id,
-        subject_kind=subject_kind,
-        subject_id=subject_id,
-        seq=seq,
-        actor_kind=caller.kind,
-        actor_id=caller.id,
-        occurred_at=clock.now(),
-        request_id=request_id.get(),
-        payload=payload or {},
-    )
-    session.add(event)
+) -> UUID:
+    event_id = new_id()
+    values = {
+        "id": event_id,
+        "type": type_,
+        "audience": audience,
+        "community_id": place.community_id,
+        "region_id": place.region_id,
+        "subject_kind": subject_kind,
+        "subject_id": subject_id,
+        "seq": seq,
+        "actor_kind": caller.kind,
+        "actor_id": caller.id,
+        "occurred_at": clock.now(),
+        "request_id": request_id.get(),
+        "payload": payload or {},
+    }
+    writes.add(session, Event, values)
     signal_after_commit(session, TOPIC)
-    return event
+    return event_id

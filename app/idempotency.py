@@ -7,16 +7,18 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import cast
 from uuid import UUID
 
 import orjson
-from sqlalchemy import delete, select, update
+from sqlalchemy import BindParameter, Table, bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import clock
+from app import clock, writes
 from app.auth import Caller
 from app.db import insert
 from app.errors import BadRequest, InvalidInput
+from app.hot import Hot
 from app.keys import vault
 from app.models.idempotency import IdempotencyKey
 
@@ -25,6 +27,26 @@ _CLAIM = "idempotency_claim"
 _MASKED = "idempotency_masked"
 _VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
 _TABLE, _COLUMN = "idempotency_keys", "answer_sealed"
+
+
+_ROWS = cast(Table, IdempotencyKey.__table__)
+
+
+def _parameters(*names: str) -> dict[str, BindParameter[object]]:
+    return {name: bindparam(name, type_=_ROWS.c[name].type) for name in names}
+
+
+_CLAIM_KEY: Hot[dict[str, str]] = Hot(
+    insert(IdempotencyKey)
+    .values(_parameters("scope", "fingerprint", "caller_id", "created_at"))
+    .on_conflict_do_nothing()
+    .returning(_ROWS.c.scope)
+)
+_KEEP_ANSWER: Hot[dict[str, str]] = Hot(
+    update(_ROWS)
+    .where(_ROWS.c.scope == bindparam("key"))
+    .values(_parameters("status", "headers", "answer_sealed", "subject_id"))
+)
 
 
 class BadIdempotencyKey(BadRequest):
@@ -84,7 +106,7 @@ def fingerprint(body: bytes, content_type: str) -> str:
     """A digest that ignores key order and white space of JSON."""
     if "json" in content_type:
         with contextlib.suppress(ValueError, RecursionError):
-            body = json.dumps(json.loads(body), sort_keys=True, separators=(",", ":")).encode()
+            body = orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(body).hexdigest()
 
 
@@ -96,10 +118,7 @@ async def claim(session: AsyncSession, request: Request) -> None:
         "caller_id": request.caller.id,
         "created_at": clock.now(),
     }
-    taken = await session.scalar(
-        insert(IdempotencyKey).values(values).on_conflict_do_nothing().returning(IdempotencyKey.scope)
-    )
-    if taken is None:
+    if not await writes.run(session, _CLAIM_KEY, values):
         await _replay(session, request)
     session.info[_CLAIM] = request.scope
 
@@ -123,13 +142,14 @@ async def keep(session: AsyncSession, status: int, body: bytes, content_type: st
     masked = session.info.pop(_MASKED, ())
     if masked:
         body = json.dumps(json.loads(body) | dict.fromkeys(masked), ensure_ascii=False).encode()
-    await session.execute(
-        update(IdempotencyKey)
-        .where(IdempotencyKey.scope == scope)
-        .values(
-            status=status, headers=content_type, answer_sealed=_sealed(scope, body), subject_id=_subject(body)
-        )
-    )
+    values = {
+        "key": scope,
+        "status": status,
+        "headers": content_type,
+        "answer_sealed": _sealed(scope, body),
+        "subject_id": _subject(body),
+    }
+    await writes.run_along(session, _KEEP_ANSWER, values)
 
 
 async def redact(session: AsyncSession, subject_id: UUID, fields: Iterable[str]) -> None:

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from app import __version__, clock, docs_pages, logs, problems, worker
 from app.db import database, sqlite_has_wal_bug
+from app.directory import Directory
 from app.edge import Edge
 from app.errors import Problem
 from app.limits import limiter
@@ -85,6 +86,7 @@ def create_app(routers: Sequence[APIRouter] = ROUTERS) -> FastAPI:
         redirect_slashes=False,
         lifespan=lambda _: _lifespan(sandbox),
     )
+    app.router.routes.append(Directory(routers))
     for router in routers:
         app.include_router(router)
     app.router.routes.extend(docs_pages.routes)

@@ -8,16 +8,15 @@ from fastapi import Request, Response
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.params import Form, Query
 from fastapi.routing import APIRoute
-from starlette.responses import StreamingResponse
 
-from app import auth, idempotency
+from app import auth, deps
 from app.bodies import JsonRequest
+from app.context import CALLER
 from app.errors import FieldError, InvalidInput, UnsupportedMediaType
 from app.limits import limiter
 from app.policy import POLICY
+from app.shortcut import Shortcut, takes_several
 
-CALLER = "jincai.caller"
-SESSION = "jincai.session"
 _SECURITY: list[dict[str, list[str]]] = [{"bearer": []}]
 _JSON = ("application/json",)
 _FORM = ("multipart/form-data", "application/x-www-form-urlencoded")
@@ -35,14 +34,15 @@ class Operation(APIRoute):
         super().__init__(path, endpoint, **options)
         self._rule = rule
         self._query = {
-            field.alias: _takes_several(field.field_info.annotation)
+            field.alias: takes_several(field)
             for field in get_flat_params(self.dependant)
             if isinstance(field.field_info, Query)
         }
         self._takes_form = self.body_field is not None and isinstance(self.body_field.field_info, Form)
+        self._shortcut = Shortcut.of(self)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Identify, count, authorise, check the request; then FastAPI; then keep the answer for a repeat."""
+        """Identify, count, authorise, check the request; then the endpoint; then keep the answer for a repeat."""
         handle = super().get_route_handler()
 
         async def run(request: Request) -> Response:
@@ -56,11 +56,12 @@ class Operation(APIRoute):
             if not self._takes_form and request.method != "GET":
                 # Now, not inside the transaction that a repeated request is looked up in.
                 await request.body()
+            if self._shortcut is not None:
+                values = await self._shortcut.values(request)
+                if values is not None:
+                    return await self._shortcut.answer(request, values)
             response = await handle(request)
-            session = request.scope.get(SESSION)
-            if session is not None and response.status_code < 300 and not _streams(response):
-                content_type = response.headers.get("content-type", "")
-                await idempotency.keep(session, response.status_code, bytes(response.body), content_type)
+            await deps.keep(request, response)
             return response
 
         return run
@@ -86,16 +87,8 @@ class Operation(APIRoute):
             raise UnsupportedMediaType
 
 
-def _takes_several(annotation: object) -> bool:
-    return "list[" in str(annotation).lower()
-
-
 def _has_body(request: Request) -> bool:
     return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
-
-
-def _streams(response: Response) -> bool:
-    return isinstance(response, StreamingResponse) or not hasattr(response, "body")
 
 
 def _unknown(key: str) -> FieldError:

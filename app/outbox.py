@@ -4,8 +4,8 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import clock
-from app.db import insert, signal_after_commit
+from app import clock, writes
+from app.db import signal_after_commit
 from app.ids import new_id
 from app.models.base import JsonObject
 from app.models.tasks import Task, TaskStatus
@@ -33,5 +33,5 @@ async def enqueue(
         "run_at": run_at or now,
         "attempts": 0,
     }
-    await session.execute(insert(Task).values(values).on_conflict_do_nothing(index_elements=["key"]))
+    writes.add(session, Task, values, unless="key")
     signal_after_commit(session, TOPIC)

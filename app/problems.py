@@ -17,7 +17,7 @@ from starlette.routing import Match
 from app import events, metrics
 from app.auth import Caller
 from app.bodies import MalformedBody
-from app.context import request_id
+from app.context import CALLER, request_id
 from app.db import database
 from app.errors import (
     BodyTooLarge,
@@ -34,7 +34,7 @@ from app.errors import (
 )
 from app.idempotency import Replay
 from app.models.base import JsonObject
-from app.operation import CALLER, Operation
+from app.operation import Operation
 from app.validation_messages import message_en, message_zh
 
 CONTENT_TYPE = "application/problem+json"

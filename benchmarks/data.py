@@ -95,7 +95,7 @@ class _Place:
 
 
 async def main(path: Path, history: int, writes: int) -> None:
-    """Load `history` hazards, and `writes` pictures and as many filed hazards to be used up, once each."""
+    """Load `history` hazards, and for each client `writes` pictures and as many filed hazards to be used up, once each."""
     random.seed(20261123)
     await database.open()
     async with database.transaction() as session:
@@ -190,17 +190,17 @@ class _District:
         )
 
     def reserve(self, count: int) -> None:
-        """What creating and accepting use up."""
+        """What creating and accepting use up: `count` of each for each client."""
         self.facts.places.extend(
             (place.lng, place.lat, str(place.community_id), str(place.region_id))
             for each in self._places.values()
             for place in each
         )
-        now, each = clock.now(), count // CLIENTS
+        now = clock.now()
         for client, community in enumerate(self._communities[:CLIENTS]):
-            pictures = [self._picture(now, self._callers[client], None) for _ in range(each)]
+            pictures = [self._picture(now, self._callers[client], None) for _ in range(count)]
             self.facts.pictures.append([str(row["id"]) for row in pictures])
-            filed = [self._hazard(now, community, HazardStatus.FILED) for _ in range(each)]
+            filed = [self._hazard(now, community, HazardStatus.FILED) for _ in range(count)]
             self.facts.filed.append([str(row["id"]) for row in filed])
 
     def _resident(self, number: int) -> UUID:

@@ -32,7 +32,7 @@ class Facts(TypedDict):
 Questions = list[Iterator[bytes]]
 
 
-def detail(facts: Facts, _: int) -> Questions:
+def detail(facts: Facts, _: slice) -> Questions:
     """One hazard: any public one, or any of the manager's community."""
 
     def asked(client: int) -> Iterator[bytes]:
@@ -45,7 +45,7 @@ def detail(facts: Facts, _: int) -> Questions:
     return _all(asked)
 
 
-def page(facts: Facts, _: int) -> Questions:
+def page(facts: Facts, _: slice) -> Questions:
     """Twenty hazards from somewhere in a list: the public's, or what the manager handles."""
 
     def asked(client: int) -> Iterator[bytes]:
@@ -59,7 +59,7 @@ def page(facts: Facts, _: int) -> Questions:
     return _all(asked)
 
 
-def nearby(facts: Facts, _: int) -> Questions:
+def nearby(facts: Facts, _: slice) -> Questions:
     """Open hazards around a place where there is one."""
 
     def asked(client: int) -> Iterator[bytes]:
@@ -71,11 +71,11 @@ def nearby(facts: Facts, _: int) -> Questions:
     return _all(asked)
 
 
-def create(facts: Facts, first: int) -> Questions:
+def create(facts: Facts, prepared: slice) -> Questions:
     """A report with one picture."""
 
     def asked(client: int) -> Iterator[bytes]:
-        for picture in facts["pictures"][client][first:]:
+        for picture in facts["pictures"][client][prepared]:
             lng, lat, _, _ = random.choice(facts["places"])
             body = {
                 "category": random.choice(facts["categories"]),
@@ -92,17 +92,17 @@ def create(facts: Facts, first: int) -> Questions:
     return _all(asked)
 
 
-def accept(facts: Facts, first: int) -> Questions:
+def accept(facts: Facts, prepared: slice) -> Questions:
     """A grid worker takes a filed hazard."""
 
     def asked(client: int) -> Iterator[bytes]:
-        for hazard_id in facts["filed"][client][first:]:
+        for hazard_id in facts["filed"][client][prepared]:
             yield _post(f"/v1/hazards/{hazard_id}/accept", facts["workers"][client], b"")
 
     return _all(asked)
 
 
-QUESTIONS: dict[str, Callable[[Facts, int], Questions]] = {
+QUESTIONS: dict[str, Callable[[Facts, slice], Questions]] = {
     "detail": detail,
     "list": page,
     "nearby": nearby,

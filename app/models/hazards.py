@@ -95,8 +95,10 @@ OPEN_STATUSES = (
     HazardStatus.DISPATCHED,
     HazardStatus.CHECKED_IN,
 )
+OPEN = text("status IN ('filed', 'accepted', 'called', 'dispatched', 'checked_in')")
+"""The same in SQL, without parameters: planners recognise it in the condition of an index."""
 FINAL_STATUSES = (HazardStatus.CLOSED, HazardStatus.REJECTED, HazardStatus.MERGED)
-_LEVEL_OF = {
+LEVEL_OF: dict[str, HazardLevel] = {
     HazardStatus.FILED: HazardLevel.GRID,
     HazardStatus.ACCEPTED: HazardLevel.GRID,
     HazardStatus.CALLED: HazardLevel.STREET,
@@ -216,6 +218,7 @@ class Hazard(Entity, Subject, Versioned):
         CheckConstraint("(status = 'merged') = (duplicate_of_id IS NOT NULL)", name="duplicate_of"),
         CheckConstraint("(status = 'rejected') = (reject_reason IS NOT NULL)", name="reject_reason"),
         Index(None, "community_id", "id"),
+        Index(None, "region_id", "id"),
         Index(None, "region_id", "status", "id"),
         Index(None, "reporter_id", "id"),
         Index(None, "handler_id", "status"),
@@ -226,8 +229,8 @@ class Hazard(Entity, Subject, Versioned):
             "ix_hazards_open_cell",
             "category",
             "cell",
-            sqlite_where=text("status IN ('filed', 'accepted', 'called', 'dispatched', 'checked_in')"),
-            postgresql_where=text("status IN ('filed', 'accepted', 'called', 'dispatched', 'checked_in')"),
+            sqlite_where=OPEN,
+            postgresql_where=OPEN,
         ),
         Index(
             "ix_hazards_awaiting_reporter",
@@ -240,7 +243,7 @@ class Hazard(Entity, Subject, Versioned):
     @property
     def level(self) -> HazardLevel | None:
         """Who has to act now; nobody once it is resolved or final."""
-        return _LEVEL_OF.get(self.status)
+        return LEVEL_OF.get(self.status)
 
     @property
     def is_open(self) -> bool:

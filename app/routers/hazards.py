@@ -46,6 +46,7 @@ from app.services import (
 )
 from app.services.hazard_lists import Filter, Order, Whose
 from app.services.hazard_statistics import GroupBy
+from app.shortcut import Ready
 
 
 class GeoJsonResponse(JSONResponse):
@@ -57,16 +58,16 @@ class GeoJsonResponse(JSONResponse):
 router = APIRouter(prefix="/v1/hazards", tags=["hazards"], route_class=Operation)
 
 
-@router.post("", status_code=201)
-async def file_hazard(body: HazardCreate, caller: CurrentCaller, session: Session) -> HazardRead:
+@router.post("", status_code=201, response_model=HazardRead)
+async def file_hazard(body: HazardCreate, caller: CurrentCaller, session: Session) -> Ready:
     """File a hazard with 1 to 9 pictures. The grid is found from the place; the grid's clock starts."""
-    return await hazard_views.describe(session, caller, await hazards.file(session, caller, body))
+    hazard = await hazards.file(session, caller, body)
+    return Ready(await hazard_views.describe(session, caller, hazard), 201)
 
 
-@router.get("")
+@router.get("", response_model=Page[HazardSummary])
 async def list_hazards(
     caller: CurrentCaller,
-    session: ReadSession,
     scope: Annotated[
         Whose | None, Query(description="Default `mine` for residents, `handled` for staff.")
     ] = None,
@@ -83,18 +84,17 @@ async def list_hazards(
     order: Order = "newest",
     limit: Limit = 20,
     cursor: CursorParameter = None,
-) -> Page[HazardSummary]:
+) -> Ready:
     """Hazards by status, category, level, region or due time, newest or most urgent first."""
     box = hazard_lists.parse_bbox(bbox) if bbox is not None else None
     statuses = tuple(status or ())
     wanted = Filter(scope, statuses, category, level, region_id, handler_id, overdue, due_before, box, order)
-    return await hazard_lists.page(session, caller, wanted, limit, cursor)
+    return Ready(await hazard_lists.page(caller, wanted, limit, cursor))
 
 
-@router.get("/nearby")
+@router.get("/nearby", response_model=Page[HazardSummary])
 async def list_nearby_hazards(
     caller: CurrentCaller,
-    session: ReadSession,
     lng: Longitude,
     lat: Latitude,
     category: Annotated[str, Query(min_length=1, max_length=40)],
@@ -102,10 +102,10 @@ async def list_nearby_hazards(
         int | None, Query(ge=1, le=hazard_lists.MAX_RADIUS_M, description="Default: the category's radius.")
     ] = None,
     datum: Datum = "gcj02",
-) -> Page[HazardSummary]:
+) -> Ready:
     """Open hazards of one category near a place, nearest first: ask before filing, then support instead."""
     point = Coordinates(lng=lng, lat=lat, datum=datum).gcj02()
-    return await hazard_lists.nearby(session, caller, point, category, radius_m)
+    return Ready(await hazard_lists.nearby(caller, point, category, radius_m))
 
 
 @router.get("/map.geojson", response_class=GeoJsonResponse)
@@ -140,10 +140,10 @@ async def read_hazard_statistics(
     )
 
 
-@router.get("/{hazard_id}")
-async def read_hazard(hazard_id: UUID, caller: CurrentCaller, session: ReadSession) -> HazardRead:
+@router.get("/{hazard_id}", response_model=HazardRead)
+async def read_hazard(hazard_id: UUID, caller: CurrentCaller) -> Ready:
     """One hazard. The reporter and those who handle it see all of it, the public less."""
-    return await hazard_views.read(session, caller, hazard_id)
+    return Ready(await hazard_views.read(caller, hazard_id))
 
 
 @router.get("/{hazard_id}/timeline")
@@ -152,132 +152,129 @@ async def read_hazard_timeline(hazard_id: UUID, caller: CurrentCaller, session: 
     return await hazard_views.timeline(session, caller, hazard_id)
 
 
-@router.post("/{hazard_id}/support")
-async def support_hazard(hazard_id: UUID, caller: CurrentCaller, session: Session) -> HazardRead:
+@router.post("/{hazard_id}/support", response_model=HazardRead)
+async def support_hazard(hazard_id: UUID, caller: CurrentCaller, session: Session) -> Ready:
     """Me too. Each resident counts once; doing it again changes nothing."""
-    return await hazard_views.describe(session, caller, await hazards.support(session, caller, hazard_id))
+    hazard = await hazards.support(session, caller, hazard_id)
+    return Ready(await hazard_views.describe(session, caller, hazard))
 
 
-@router.post("/{hazard_id}/accept")
-async def accept_hazard(hazard_id: UUID, caller: CurrentCaller, session: Session) -> HazardRead:
+@router.post("/{hazard_id}/accept", response_model=HazardRead)
+async def accept_hazard(hazard_id: UUID, caller: CurrentCaller, session: Session) -> Ready:
     """Take a filed hazard. The first worker wins; later ones get 409 `hazard_already_taken`."""
-    return await hazard_views.describe(session, caller, await hazards.accept(session, caller, hazard_id))
+    hazard = await hazards.accept(session, caller, hazard_id)
+    return Ready(await hazard_views.describe(session, caller, hazard))
 
 
-@router.post("/{hazard_id}/assign")
+@router.post("/{hazard_id}/assign", response_model=HazardRead)
 async def assign_hazard(
     hazard_id: UUID, body: HazardAssign, caller: CurrentCaller, session: Session
-) -> HazardRead:
+) -> Ready:
     """Give a hazard to a grid worker of the place."""
     hazard = await hazards.assign(session, caller, hazard_id, body.staff_id)
-    return await hazard_views.describe(session, caller, hazard)
+    return Ready(await hazard_views.describe(session, caller, hazard))
 
 
-@router.post("/{hazard_id}/call")
+@router.post("/{hazard_id}/call", response_model=HazardRead)
 async def call_street(
     hazard_id: UUID, caller: CurrentCaller, session: Session, body: HazardCall | None = None
-) -> HazardRead:
+) -> Ready:
     """网格吹哨: whoever took it cannot settle it and calls the street, whose clock starts."""
     hazard = await hazards.call_street(session, caller, hazard_id, body.reason if body else None)
-    return await hazard_views.describe(session, caller, hazard)
+    return Ready(await hazard_views.describe(session, caller, hazard))
 
 
-@router.post("/{hazard_id}/dispatch")
+@router.post("/{hazard_id}/dispatch", response_model=HazardRead)
 async def dispatch_hazard(
     hazard_id: UUID, body: HazardDispatch, caller: CurrentCaller, session: Session
-) -> HazardRead:
+) -> Ready:
     """街道处置: send one lead and any number of joint departments. Binding after two refusals."""
     hazard = await hazard_assignments.dispatch(session, caller, hazard_id, body)
-    return await hazard_views.describe(session, caller, hazard)
+    return Ready(await hazard_views.describe(session, caller, hazard))
 
 
-@router.post("/{hazard_id}/refuse")
+@router.post("/{hazard_id}/refuse", response_model=HazardRead)
 async def refuse_hazard(
     hazard_id: UUID, body: HazardRefuse, caller: CurrentCaller, session: Session
-) -> HazardRead:
+) -> Ready:
     """A department hands its part back, once, with a reason. After the second refusal the street decides."""
     hazard = await hazard_assignments.refuse(session, caller, hazard_id, body)
-    return await hazard_views.describe(session, caller, hazard)
+    return Ready(await hazard_views.describe(session, caller, hazard))
 
 
-@router.post("/{hazard_id}/check-in")
+@router.post("/{hazard_id}/check-in", response_model=HazardRead)
 async def check_in_hazard(
     hazard_id: UUID, body: HazardCheckIn, caller: CurrentCaller, session: Session
-) -> HazardRead:
+) -> Ready:
     """部门报到: an officer of a dispatched department is on site."""
     hazard = await hazard_assignments.check_in(session, caller, hazard_id, body)
-    return await hazard_views.describe(session, caller, hazard)
+    return Ready(await hazard_views.describe(session, caller, hazard))
 
 
-@router.post("/{hazard_id}/resolve")
+@router.post("/{hazard_id}/resolve", response_model=HazardRead)
 async def resolve_hazard(
     hazard_id: UUID, body: HazardResolve, caller: CurrentCaller, session: Session
-) -> HazardRead:
+) -> Ready:
     """Report the result, with an after-photo or an exemption. A joint department reports its own part."""
-    return await hazard_views.describe(
-        session, caller, await hazards.resolve(session, caller, hazard_id, body)
-    )
+    hazard = await hazards.resolve(session, caller, hazard_id, body)
+    return Ready(await hazard_views.describe(session, caller, hazard))
 
 
-@router.post("/{hazard_id}/confirm")
-async def confirm_hazard(hazard_id: UUID, caller: CurrentCaller, session: Session) -> HazardRead:
+@router.post("/{hazard_id}/confirm", response_model=HazardRead)
+async def confirm_hazard(hazard_id: UUID, caller: CurrentCaller, session: Session) -> Ready:
     """The reporter agrees; the hazard is closed."""
-    return await hazard_views.describe(session, caller, await hazards.confirm(session, caller, hazard_id))
+    hazard = await hazards.confirm(session, caller, hazard_id)
+    return Ready(await hazard_views.describe(session, caller, hazard))
 
 
-@router.post("/{hazard_id}/dispute")
+@router.post("/{hazard_id}/dispute", response_model=HazardRead)
 async def dispute_hazard(
     hazard_id: UUID, body: HazardDispute, caller: CurrentCaller, session: Session
-) -> HazardRead:
+) -> Ready:
     """The reporter disagrees, before `dispute_until`: the hazard goes back to the same handler."""
-    return await hazard_views.describe(
-        session, caller, await hazards.dispute(session, caller, hazard_id, body)
-    )
+    hazard = await hazards.dispute(session, caller, hazard_id, body)
+    return Ready(await hazard_views.describe(session, caller, hazard))
 
 
-@router.post("/{hazard_id}/rate")
-async def rate_hazard(
-    hazard_id: UUID, body: HazardRate, caller: CurrentCaller, session: Session
-) -> HazardRead:
+@router.post("/{hazard_id}/rate", response_model=HazardRead)
+async def rate_hazard(hazard_id: UUID, body: HazardRate, caller: CurrentCaller, session: Session) -> Ready:
     """The reporter rates the result, once."""
-    return await hazard_views.describe(session, caller, await hazards.rate(session, caller, hazard_id, body))
+    hazard = await hazards.rate(session, caller, hazard_id, body)
+    return Ready(await hazard_views.describe(session, caller, hazard))
 
 
-@router.post("/{hazard_id}/merge")
-async def merge_hazard(
-    hazard_id: UUID, body: HazardMerge, caller: CurrentCaller, session: Session
-) -> HazardRead:
+@router.post("/{hazard_id}/merge", response_model=HazardRead)
+async def merge_hazard(hazard_id: UUID, body: HazardMerge, caller: CurrentCaller, session: Session) -> Ready:
     """This hazard is the same as another one: supporters and updates follow it there."""
     hazard = await hazards.merge(session, caller, hazard_id, body.into_id)
-    return await hazard_views.describe(session, caller, hazard)
+    return Ready(await hazard_views.describe(session, caller, hazard))
 
 
-@router.post("/{hazard_id}/reject")
+@router.post("/{hazard_id}/reject", response_model=HazardRead)
 async def reject_hazard(
     hazard_id: UUID, body: HazardReject, caller: CurrentCaller, session: Session
-) -> HazardRead:
+) -> Ready:
     """Not a hazard; the reporter is told why. What a colleague has taken is for them, a manager or the street."""
-    return await hazard_views.describe(
-        session, caller, await hazards.reject(session, caller, hazard_id, body)
-    )
+    hazard = await hazards.reject(session, caller, hazard_id, body)
+    return Ready(await hazard_views.describe(session, caller, hazard))
 
 
-@router.post("/{hazard_id}/redactions")
+@router.post("/{hazard_id}/redactions", response_model=HazardRead)
 async def redact_hazard(
     hazard_id: UUID, body: HazardRedact, caller: CurrentCaller, session: Session
-) -> HazardRead:
+) -> Ready:
     """Erase words or pictures for good, everywhere they are kept; optionally hide the hazard from the public."""
     hazard = await hazard_redactions.redact(session, caller, hazard_id, body)
-    return await hazard_views.describe(session, caller, hazard)
+    return Ready(await hazard_views.describe(session, caller, hazard))
 
 
-@router.post("/{hazard_id}/reviews")
+@router.post("/{hazard_id}/reviews", response_model=HazardRead)
 async def review_hazard(
     hazard_id: UUID, body: HazardReview, caller: CurrentCaller, session: Session
-) -> HazardRead:
+) -> Ready:
     """Publish words or a picture that the content check hid, or confirm that they stay hidden."""
     hazard = await hazard_reviews.review(session, caller, hazard_id, body)
-    return await hazard_views.describe(session, caller, hazard)
+    return Ready(await hazard_views.describe(session, caller, hazard))
 
 
 @router.get("/{hazard_id}/comments")

@@ -1,69 +1,106 @@
-"""Which hazards a caller may see, and the lock that every change takes first."""
+"""Which hazards a caller may see, and the lock that every change takes first.
 
+What a caller may see is said once, as conditions with parameters, so that hot statements can be compiled at import;
+`parameters` gives the values for one caller.
+"""
+
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, or_, select, true
+from sqlalchemy import ColumnElement, Uuid, and_, bindparam, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import clock
-from app.auth import Caller
+from app import clock, writes
+from app.auth import Caller, Scope
 from app.errors import Forbidden, NotFound
 from app.events import Place
+from app.hot import Hot, one_of
 from app.models.hazard_assignments import AssignmentStatus, HazardAssignment
 from app.models.hazard_categories import HazardCategory
 from app.models.hazards import Hazard, HazardStatus, PublicState
 from app.models.regions import RegionAncestor
 from app.models.staff import Grant, Role, Staff, StaffStatus
-from app.services import scopes
 
 READ = "read_hazard"
 
+PUBLIC = and_(
+    Hazard.status != HazardStatus.REJECTED,
+    Hazard.public_state != PublicState.HIDDEN,
+    exists().where(HazardCategory.code == Hazard.category, HazardCategory.public).correlate(Hazard),
+)
+"""What every resident may know of: no private category, nothing rejected or hidden."""
+
+VISIBLE_TO_RESIDENTS = or_(Hazard.reporter_id == bindparam("me", type_=Uuid()), PUBLIC)
+"""All rows that exist for the resident `:me`; everything else is 404."""
+
+
+def dispatched(organisations: str = "organisations", scope: Scope | None = None) -> ColumnElement[bool]:
+    """What was sent to one of the organisations of a scope, or of a parameter."""
+    among = scope.organisation_ids if scope else None
+    theirs = exists().where(
+        HazardAssignment.hazard_id == Hazard.id,
+        one_of(HazardAssignment.organisation_id, organisations, among),
+        HazardAssignment.status != AssignmentStatus.RELEASED,
+    )
+    return theirs.correlate(Hazard)
+
+
+def _handled(
+    regions: str = "regions", organisations: str = "organisations", scope: Scope | None = None
+) -> ColumnElement[bool]:
+    among = scope.region_ids if scope else None
+    covered = exists().where(
+        RegionAncestor.region_id == Hazard.region_id, one_of(RegionAncestor.ancestor_id, regions, among)
+    )
+    return or_(covered.correlate(Hazard), dispatched(organisations, scope))
+
+
+HANDLED = _handled()
+"""What staff work on and may see: in their `:regions`, or dispatched to their `:organisations`."""
+
+_LOCKED = (
+    select(*Hazard.__table__.columns)
+    .where(Hazard.id == bindparam("id", type_=Uuid()))
+    .with_for_update(of=Hazard.__table__)
+)
+_LOCK_FOR_RESIDENTS: Hot[Mapping[str, object]] = Hot(_LOCKED.where(VISIBLE_TO_RESIDENTS))
+_LOCK_FOR_STAFF: Hot[Mapping[str, object]] = Hot(
+    _LOCKED.add_columns(_handled("acting_regions", "acting_organisations").label("may")).where(HANDLED)
+)
+
+
+def parameters(caller: Caller, operation: str = READ) -> dict[str, object]:
+    """The values of `:me`, `:regions` and `:organisations` for one caller and one operation."""
+    scope = caller.scope(operation)
+    return {"me": caller.id, "regions": scope.region_ids, "organisations": scope.organisation_ids}
+
 
 def public() -> ColumnElement[bool]:
-    """What every resident may know of: no private category, nothing rejected or hidden."""
-    open_categories = select(HazardCategory.code).where(HazardCategory.public)
-    return and_(
-        Hazard.status != HazardStatus.REJECTED,
-        Hazard.public_state != PublicState.HIDDEN,
-        Hazard.category.in_(open_categories),
-    )
+    """What every resident may know of."""
+    return PUBLIC
 
 
 def handled_by(caller: Caller, operation: str = READ) -> ColumnElement[bool]:
     """What a member of staff works on: in their regions, or dispatched to their organisation."""
-    scope = caller.scope(operation)
-    conditions = [scopes.within(Hazard.region_id, scope)]
-    if scope.organisation_ids:
-        dispatched = select(HazardAssignment.hazard_id).where(
-            HazardAssignment.organisation_id.in_(scope.organisation_ids),
-            HazardAssignment.status != AssignmentStatus.RELEASED,
-        )
-        conditions.append(Hazard.id.in_(dispatched))
-    return or_(*conditions)
+    return _handled(scope=caller.scope(operation))
 
 
 def visible_to(caller: Caller) -> ColumnElement[bool]:
     """All rows that exist for this caller; everything else is 404."""
-    if caller.is_resident:
-        return or_(Hazard.reporter_id == caller.id, public())
-    return handled_by(caller)
+    return or_(Hazard.reporter_id == caller.id, PUBLIC) if caller.is_resident else handled_by(caller)
 
 
 async def lock(session: AsyncSession, caller: Caller, hazard_id: UUID, operation: str) -> Hazard:
     """The row to change, locked: 404 when the caller may not see it, 403 when the role is held elsewhere only."""
-    found = (
-        await session.execute(
-            select(Hazard, _may(caller, operation))
-            .where(Hazard.id == hazard_id, visible_to(caller))
-            .with_for_update(of=Hazard)
-        )
-    ).one_or_none()
-    if found is None:
-        raise NotFound
-    hazard, may = found
-    if not may:
+    values = parameters(caller) | {"id": hazard_id}
+    if caller.is_resident:
+        return writes.watch(session, Hazard, _only(await writes.run(session, _LOCK_FOR_RESIDENTS, values)))
+    acting = caller.scope(operation)
+    values |= {"acting_regions": acting.region_ids, "acting_organisations": acting.organisation_ids}
+    found = dict(_only(await writes.run(session, _LOCK_FOR_STAFF, values)))
+    if not found.pop("may"):
         raise Forbidden
-    return hazard
+    return writes.watch(session, Hazard, found)
 
 
 async def lock_two(
@@ -99,8 +136,7 @@ def place_of(hazard: Hazard) -> Place:
     return Place(hazard.community_id, hazard.region_id)
 
 
-def _may(caller: Caller, operation: str) -> ColumnElement[bool]:
-    """Whether the role that shows a hazard to the caller is also one that `operation` needs."""
-    if caller.is_resident or caller.scope(operation) == caller.scope(READ):
-        return true()
-    return handled_by(caller, operation)
+def _only(rows: Sequence[Mapping[str, object]]) -> Mapping[str, object]:
+    if not rows:
+        raise NotFound
+    return rows[0]

@@ -13,7 +13,7 @@ from app.errors import FieldError, Forbidden, InvalidInput
 from app.geo import Point, distance_m
 from app.ids import new_id
 from app.models.base import JsonObject
-from app.models.events import Audience, Event
+from app.models.events import Audience
 from app.models.hazard_assignments import AssignmentRole, AssignmentStatus, HazardAssignment
 from app.models.hazard_comments import CommentVisibility
 from app.models.hazards import Hazard, HazardLevel
@@ -49,9 +49,9 @@ async def dispatch(session: AsyncSession, caller: Caller, hazard_id: UUID, body:
         "binding": hazard.decision_forced,
         "hops": hazard.hops,
     }
-    event = _record(session, caller, hazard, "hazard.dispatched", facts)
+    event_id = _record(session, caller, hazard, "hazard.dispatched", facts)
     await hazard_comments.attach_note(
-        session, caller, hazard, body.note, CommentVisibility.INTERNAL, event.id
+        session, caller, hazard, body.note, CommentVisibility.INTERNAL, event_id
     )
     return hazard
 
@@ -73,9 +73,9 @@ async def refuse(session: AsyncSession, caller: Caller, hazard_id: UUID, body: H
         "refusals": hazard.refusals,
         "decision_forced": hazard.decision_forced,
     }
-    event = _record(session, caller, hazard, "hazard.refused", facts)
+    event_id = _record(session, caller, hazard, "hazard.refused", facts)
     await hazard_comments.attach_note(
-        session, caller, hazard, body.reason, CommentVisibility.INTERNAL, event.id
+        session, caller, hazard, body.reason, CommentVisibility.INTERNAL, event_id
     )
     return hazard
 
@@ -94,8 +94,8 @@ async def check_in(session: AsyncSession, caller: Caller, hazard_id: UUID, body:
         "role": assignment.role,
         "distance_m": metres,
     }
-    event = _record(session, caller, hazard, "hazard.checked_in", facts)
-    await hazard_comments.attach_note(session, caller, hazard, body.note, CommentVisibility.PUBLIC, event.id)
+    event_id = _record(session, caller, hazard, "hazard.checked_in", facts)
+    await hazard_comments.attach_note(session, caller, hazard, body.note, CommentVisibility.PUBLIC, event_id)
     return hazard
 
 
@@ -112,8 +112,8 @@ async def finish_part(session: AsyncSession, caller: Caller, hazard: Hazard, bod
         session, caller, body.media_ids, MediaPurpose.HAZARD_AFTER, hazard.id, hazard.community_id
     )
     facts: JsonObject = {"organisation_id": str(assignment.organisation_id)}
-    event = _record(session, caller, hazard, "hazard.part_done", facts)
-    await hazard_comments.attach_note(session, caller, hazard, body.note, CommentVisibility.PUBLIC, event.id)
+    event_id = _record(session, caller, hazard, "hazard.part_done", facts)
+    await hazard_comments.attach_note(session, caller, hazard, body.note, CommentVisibility.PUBLIC, event_id)
     return hazard
 
 
@@ -217,7 +217,7 @@ def _unknown(index: int) -> FieldError:
     )
 
 
-def _record(session: AsyncSession, caller: Caller, hazard: Hazard, type_: str, facts: JsonObject) -> Event:
+def _record(session: AsyncSession, caller: Caller, hazard: Hazard, type_: str, facts: JsonObject) -> UUID:
     place = hazard_access.place_of(hazard)
     payload: JsonObject = {"status": hazard.status, "version": hazard.version, **facts}
     return events.record(

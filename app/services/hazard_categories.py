@@ -1,5 +1,6 @@
 """The maintained table of hazard categories, held in memory for a while: a change is heard of, or found out."""
 
+import contextlib
 from dataclasses import dataclass, field
 
 from sqlalchemy import select
@@ -7,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import clock, events
 from app.auth import Caller
-from app.db import signal_after_commit
+from app.db import database, signal_after_commit
 from app.errors import InvalidInput, NotFound, VersionConflict
 from app.models.base import JsonObject
 from app.models.hazard_categories import HazardCategory, Urgency
@@ -83,8 +84,8 @@ async def find(session: AsyncSession, code: str) -> Category:
     return found
 
 
-async def usable(session: AsyncSession, code: str, loc: tuple[str, ...]) -> Category:
-    """A category that somebody wants to file under; 422 at `loc` when there is none."""
+async def usable(session: AsyncSession | None, code: str, loc: tuple[str, ...]) -> Category:
+    """A category that somebody wants to file under; 422 at `loc` when there is none. Mostly needs no session."""
     found = (await _all(session)).get(code)
     if found is None or not found.active:
         raise UnknownCategory.of(loc, UnknownCategory.code, "is not a known category", "不是有效的隐患类别")
@@ -135,11 +136,12 @@ async def _require_organisation(session: AsyncSession, code: str | None) -> None
         )
 
 
-async def _all(session: AsyncSession) -> dict[str, Category]:
+async def _all(session: AsyncSession | None) -> dict[str, Category]:
     if clock.monotonic() < _held.until:
         return _held.categories
     names, changes = Category.__slots__, _held.changes
-    rows = await session.execute(select(*(getattr(HazardCategory, name) for name in names)))
+    async with contextlib.nullcontext(session) if session else database.reading() as reading:
+        rows = await reading.execute(select(*(getattr(HazardCategory, name) for name in names)))
     _held.categories = {row.code: Category(**row._mapping) for row in rows}
     # What was read before a change was heard must not be kept after it.
     if changes == _held.changes:

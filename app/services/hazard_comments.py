@@ -33,7 +33,7 @@ async def add(
     comment = _comment(caller, hazard, body.text, body.visibility, None)
     session.add(comment)
     internal = body.visibility is CommentVisibility.INTERNAL
-    event = events.record(
+    event_id = events.record(
         session,
         caller,
         hazard,
@@ -42,7 +42,7 @@ async def add(
         place=hazard_access.place_of(hazard),
         payload={"comment_id": str(comment.id)},
     )
-    comment.event_id = event.id
+    comment.event_id = event_id
     await _review(session, caller, comment)
     return _read(comment, caller)
 

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, and_, func, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
-from app import clock, events
+from app import clock, events, writes
 from app.auth import SYSTEM
 from app.ids import new_id
 from app.models.base import JsonObject, UtcDateTime
@@ -19,30 +19,44 @@ from app.models.hazard_deadlines import HazardDeadline
 from app.models.hazards import Hazard, HazardLevel
 from app.schemas.hazard_categories import Deadline
 from app.services import hazard_access, hazard_categories
+from app.services.hazard_categories import Category
 from app.worktime import ClockKind, due_at
 
 _SWEPT = 100
 
 
+def start_first(session: AsyncSession, hazard: Hazard, category: Category) -> None:
+    """Start the clock of the grid for a new hazard."""
+    _start(session, hazard, category, HazardLevel.GRID, hazard.created_at, 1)
+
+
 async def start(session: AsyncSession, hazard: Hazard, level: HazardLevel, at: datetime) -> None:
-    """Start the clock of `level` for a locked or new hazard, by its category's table as it is now."""
+    """Start the clock of `level` for a locked hazard, by its category's table as it is now."""
     category = await hazard_categories.find(session, hazard.category)
-    rule = Deadline.model_validate(category.deadlines[level])
-    kind = ClockKind(rule.clock)
     before = await session.scalar(
         select(func.max(HazardDeadline.n)).where(HazardDeadline.hazard_id == hazard.id)
     )
-    deadline = HazardDeadline(
-        id=new_id(),
-        hazard_id=hazard.id,
-        n=(before or 0) + 1,
-        level=level,
-        started_at=at,
-        warn_at=due_at(at, rule.minutes - rule.warn_minutes, kind),
-        due_at=due_at(at, rule.minutes, kind),
-    )
-    session.add(deadline)
-    hazard.start_clock(deadline.due_at)
+    _start(session, hazard, category, level, at, (before or 0) + 1)
+
+
+def _start(
+    session: AsyncSession, hazard: Hazard, category: Category, level: HazardLevel, at: datetime, n: int
+) -> None:
+    rule = Deadline.model_validate(category.deadlines[level])
+    kind = ClockKind(rule.clock)
+    due = due_at(at, rule.minutes, kind)
+    values = {
+        "id": new_id(),
+        "created_at": at,
+        "hazard_id": hazard.id,
+        "n": n,
+        "level": level,
+        "started_at": at,
+        "warn_at": due_at(at, rule.minutes - rule.warn_minutes, kind),
+        "due_at": due,
+    }
+    writes.add(session, HazardDeadline, values)
+    hazard.start_clock(due)
 
 
 async def stop(session: AsyncSession, hazard: Hazard, at: datetime) -> None:

@@ -1,22 +1,46 @@
-"""Lists of hazards: one's own, the public's, a worker's, and those near a place."""
+"""Lists of hazards: one's own, the public's, a worker's, and those near a place.
 
-from dataclasses import dataclass
+A list is one statement, built and compiled once for each combination of filters that is asked for.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Literal
+from functools import lru_cache
+from operator import itemgetter
+from typing import Literal, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, or_, select, true
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Float,
+    Select,
+    Text,
+    UnaryExpression,
+    Uuid,
+    and_,
+    bindparam,
+    exists,
+    or_,
+    select,
+    true,
+    union,
+)
 
 from app import pagination
 from app.auth import Caller
+from app.db import database
 from app.errors import Forbidden, InvalidInput
 from app.geo import Box, Point, cells_around, distance_m
-from app.models.hazards import OPEN_STATUSES, Hazard, HazardLevel, HazardStatus
+from app.hot import Hot, one_of, to_json
+from app.models.base import UtcDateTime
+from app.models.hazards import OPEN, Hazard, HazardLevel, HazardStatus
 from app.models.regions import RegionAncestor
-from app.schemas.base import Page
-from app.schemas.hazards import HazardSummary
-from app.services import hazard_access, hazard_categories, hazard_views
+from app.services import hazard_access, hazard_categories
+from app.services.hazard_views import LISTED_FOR_HANDLERS, LISTED_FOR_PUBLIC, ListedRow, summarise
+from app.settings import settings
 
 Whose = Literal["mine", "public", "handled"]
 Order = Literal["newest", "due"]
@@ -46,58 +70,109 @@ class Filter:
     order: Order = "newest"
 
 
-async def page(
-    session: AsyncSession, caller: Caller, wanted: Filter, limit: int, cursor: str | None
-) -> Page[HazardSummary]:
-    """One page, newest first or most urgent first. Pages stay stable while rows are added."""
-    query = select(Hazard).where(_whose(caller, wanted), *conditions(wanted))
-    query = _due_first(query, cursor) if wanted.order == "due" else _newest_first(query, cursor)
-    rows = list(await session.scalars(query.limit(limit + 1)))
+class _Shape(NamedTuple):
+    """What decides how the statement of a page looks."""
+
+    whose: Whose
+    by_region: bool
+    by_organisation: bool
+    order: Order
+    continues: bool
+    filters: tuple[str, ...]
+
+
+def _id(name: str) -> ColumnElement[UUID]:
+    return bindparam(name, type_=Uuid())
+
+
+def _time(name: str) -> ColumnElement[datetime]:
+    return bindparam(name, type_=UtcDateTime())
+
+
+def _number(name: str) -> ColumnElement[float]:
+    return bindparam(name, type_=Float())
+
+
+_FILTERS: dict[str, ColumnElement[bool]] = {
+    "statuses": one_of(Hazard.status, "statuses"),
+    "category": Hazard.category == bindparam("category", type_=Text()),
+    "level": one_of(Hazard.status, "statuses_of_level"),
+    "region_id": exists()
+    .where(RegionAncestor.region_id == Hazard.region_id, RegionAncestor.ancestor_id == _id("region_id"))
+    .correlate(Hazard),
+    "handler_id": Hazard.handler_id == _id("handler_id"),
+    "overdue": Hazard.overdue_at.is_not(None),
+    "in_time": Hazard.overdue_at.is_(None),
+    "due_before": Hazard.due_at < _time("due_before"),
+    "box": and_(
+        Hazard.lng.between(_number("min_lng"), _number("max_lng")),
+        Hazard.lat.between(_number("min_lat"), _number("max_lat")),
+    ),
+}
+_BEHIND: dict[Order, ColumnElement[bool]] = {
+    "newest": Hazard.id < _id("last_id"),
+    "due": or_(
+        Hazard.due_at > _time("last_due_at"),
+        and_(Hazard.due_at == _time("last_due_at"), Hazard.id > _id("last_id")),
+    ),
+}
+_LIMIT = bindparam("limit", type_=BigInteger())
+_SQUARED_DISTANCE = (Hazard.lng - _number("lng")) * (Hazard.lng - _number("lng")) * _number("squeeze") + (
+    Hazard.lat - _number("lat")
+) * (Hazard.lat - _number("lat"))
+
+
+def _nearest(listed: Select[*tuple[object, ...]], visible: ColumnElement[bool]) -> Hot[ListedRow]:
+    return Hot(
+        listed.where(_FILTERS["category"], OPEN, one_of(Hazard.cell, "cells"), visible)
+        .order_by(_SQUARED_DISTANCE)
+        .limit(NEARBY_LIMIT)
+    )
+
+
+_NEARBY_FOR_RESIDENTS = _nearest(LISTED_FOR_PUBLIC, hazard_access.VISIBLE_TO_RESIDENTS)
+_NEARBY_FOR_STAFF = _nearest(LISTED_FOR_HANDLERS, hazard_access.HANDLED)
+
+
+async def page(caller: Caller, wanted: Filter, limit: int, cursor: str | None) -> bytes:
+    """One page, newest first or most urgent first: a `Page[HazardSummary]`, stable while rows are added."""
+    whose = _whose(caller, wanted)
+    values = hazard_access.parameters(caller, _LIST) | _values(wanted) | _position(wanted, cursor)
+    shape = _Shape(
+        whose=whose,
+        by_region=bool(values["regions"]),
+        by_organisation=bool(values["organisations"]),
+        order=wanted.order,
+        continues=cursor is not None,
+        filters=tuple(name for name in _FILTERS if values.get(name)),
+    )
+    rows = await database.rows(_statement(shape), values | {"limit": limit + 1})
     more = _cursor_behind(rows[limit - 1], wanted) if len(rows) > limit else None
-    items = await hazard_views.summarise(session, caller, rows[:limit], public=wanted.scope == "public")
-    return Page(items=items, next_cursor=more)
+    items = [summarise(caller, row, public=whose == "public") for row in rows[:limit]]
+    return to_json({"items": items, "next_cursor": more})
 
 
-async def nearby(
-    session: AsyncSession, caller: Caller, point: Point, category_code: str, radius_m: int | None
-) -> Page[HazardSummary]:
-    """Open hazards of one category around a GCJ-02 point, nearest first: what may be the same danger."""
-    category = await hazard_categories.usable(session, category_code, ("query", "category"))
+async def nearby(caller: Caller, point: Point, category_code: str, radius_m: int | None) -> bytes:
+    """Open hazards of one category around a GCJ-02 point, nearest first: a `Page[HazardSummary]`."""
+    category = await hazard_categories.usable(None, category_code, ("query", "category"))
     radius = category.nearby_radius_m if radius_m is None else radius_m
     if radius == 0:
-        return Page(items=[], next_cursor=None)
-    rows = await session.scalars(
-        select(Hazard).where(
-            Hazard.category == category.code,
-            Hazard.status.in_(OPEN_STATUSES),
-            Hazard.cell.in_(cells_around(point.lng, point.lat, radius)),
-            hazard_access.visible_to(caller),
-        )
-    )
-    distances = {row: distance_m(point, Point(row.lng, row.lat)) for row in rows}
-    inside = sorted((metres, row.id, row) for row, metres in distances.items() if metres <= radius)
-    nearest = [row for _, _, row in inside[:NEARBY_LIMIT]]
-    metres = {row.id: round(distance) for distance, _, row in inside[:NEARBY_LIMIT]}
-    return Page(items=await hazard_views.summarise(session, caller, nearest, metres), next_cursor=None)
-
-
-def conditions(wanted: Filter) -> list[ColumnElement[bool]]:
-    """The filter as SQL, without the question whose rows they are."""
-    box = wanted.box
-    below = select(RegionAncestor.region_id).where(RegionAncestor.ancestor_id == wanted.region_id)
-    late = Hazard.overdue_at.is_not(None) if wanted.overdue else Hazard.overdue_at.is_(None)
-    soon = Hazard.due_at < wanted.due_before if wanted.due_before else true()
-    possible = [
-        (wanted.statuses, Hazard.status.in_(wanted.statuses)),
-        (wanted.category, Hazard.category == wanted.category),
-        (wanted.level, Hazard.status.in_(_STATUSES_OF_LEVEL.get(wanted.level, ()))),
-        (wanted.region_id, Hazard.region_id.in_(below)),
-        (wanted.handler_id, Hazard.handler_id == wanted.handler_id),
-        (wanted.overdue is not None, late),
-        (wanted.due_before, soon),
-        (box, box_holds(box) if box else true()),
+        return to_json({"items": [], "next_cursor": None})
+    values = hazard_access.parameters(caller) | {
+        "category": category.code,
+        "cells": cells_around(point.lng, point.lat, radius),
+        "lng": point.lng,
+        "lat": point.lat,
+        "squeeze": math.cos(math.radians(point.lat)) ** 2,
+    }
+    rows = await database.rows(_NEARBY_FOR_RESIDENTS if caller.is_resident else _NEARBY_FOR_STAFF, values)
+    found = [(distance_m(point, Point(row["lng"], row["lat"])), row) for row in rows]
+    items = [
+        summarise(caller, row, distance_m=round(metres))
+        for metres, row in sorted(found, key=itemgetter(0))
+        if metres <= radius
     ]
-    return [condition for asked, condition in possible if asked]
+    return to_json({"items": items, "next_cursor": None})
 
 
 def box_holds(box: Box) -> ColumnElement[bool]:
@@ -116,37 +191,90 @@ def parse_bbox(text: str) -> Box:
     return Box(min_lng, min_lat, max_lng, max_lat)
 
 
-def _whose(caller: Caller, wanted: Filter) -> ColumnElement[bool]:
+@lru_cache(maxsize=1024)
+def _statement(shape: _Shape) -> Hot[ListedRow]:
+    chosen = [_FILTERS[name] for name in shape.filters]
+    if shape.order == "due":
+        chosen.append(Hazard.due_at.is_not(None))
+    if shape.continues:
+        chosen.append(_BEHIND[shape.order])
+    if shape.whose == "mine":
+        query = LISTED_FOR_PUBLIC.where(Hazard.reporter_id == _id("me"), *chosen)
+    elif shape.whose == "public":
+        query = LISTED_FOR_PUBLIC.where(hazard_access.PUBLIC, *chosen)
+    elif settings.is_sqlite:
+        query = LISTED_FOR_HANDLERS.where(hazard_access.HANDLED, *chosen)
+    else:
+        query = LISTED_FOR_HANDLERS.where(Hazard.id.in_(_handled(shape, chosen)))
+    return Hot(query.order_by(*_order(shape.order)).limit(_LIMIT))
+
+
+def _handled(shape: _Shape, chosen: Sequence[ColumnElement[bool]]) -> Select[UUID]:
+    """The ids of one page of what a member of staff works on, for PostgreSQL.
+
+    The first of each region, and of those the first: indexes give them, however many rows there are. Walking all rows
+    from the newest on takes the longer, the smaller the part is that somebody handles.
+    """
+    first = select(Hazard.id, Hazard.due_at).where(*chosen).order_by(*_order(shape.order)).limit(_LIMIT)
+    sources = []
+    if shape.by_region:
+        below = select(RegionAncestor.region_id).where(one_of(RegionAncestor.ancestor_id, "regions"))
+        regions = below.distinct().subquery()
+        of_each = first.where(Hazard.region_id == regions.c.region_id).correlate(regions).lateral()
+        sources.append(select(of_each.c.id, of_each.c.due_at).select_from(regions).join(of_each, true()))
+    if shape.by_organisation or not sources:
+        dispatched = first.where(hazard_access.dispatched()).correlate(None).subquery()
+        sources.append(select(dispatched.c.id, dispatched.c.due_at))
+    found = union(*sources).subquery()
+    order = (found.c.due_at, found.c.id) if shape.order == "due" else (found.c.id.desc(),)
+    return select(found.c.id).order_by(*order).limit(_LIMIT)
+
+
+def _order(order: Order) -> Sequence[UnaryExpression[datetime | None] | UnaryExpression[UUID]]:
+    return (Hazard.due_at.asc(), Hazard.id.asc()) if order == "due" else (Hazard.id.desc(),)
+
+
+def _whose(caller: Caller, wanted: Filter) -> Whose:
     if caller.is_resident and (wanted.handler_id or wanted.due_before or wanted.order == "due"):
         raise Forbidden
-    scope = wanted.scope or ("mine" if caller.is_resident else "handled")
-    if scope == "public":
-        return hazard_access.public()
-    if caller.is_resident != (scope == "mine"):
+    whose: Whose = wanted.scope or ("mine" if caller.is_resident else "handled")
+    if whose != "public" and caller.is_resident != (whose == "mine"):
         raise Forbidden
-    return Hazard.reporter_id == caller.id if scope == "mine" else hazard_access.handled_by(caller, _LIST)
+    return whose
 
 
-def _newest_first(query: Select[Hazard], cursor: str | None) -> Select[Hazard]:
-    last = pagination.decode_id(_LIST, cursor)
-    if last is not None:
-        query = query.where(Hazard.id < last)
-    return query.order_by(Hazard.id.desc())
+def _values(wanted: Filter) -> dict[str, object]:
+    """The parameters of the filters that are given; the names of `_FILTERS` tell which those are."""
+    found: dict[str, object] = {
+        "statuses": wanted.statuses,
+        "category": wanted.category,
+        "level": wanted.level,
+        "statuses_of_level": _STATUSES_OF_LEVEL.get(wanted.level, ()),
+        "region_id": wanted.region_id,
+        "handler_id": wanted.handler_id,
+        "overdue": wanted.overdue is True,
+        "in_time": wanted.overdue is False,
+        "due_before": wanted.due_before,
+        "box": wanted.box,
+    }
+    if wanted.box is not None:
+        found |= asdict(wanted.box)
+    return found
 
 
-def _due_first(query: Select[Hazard], cursor: str | None) -> Select[Hazard]:
-    query = query.where(Hazard.due_at.is_not(None))
-    if cursor is not None:
-        due, last = pagination.decode(f"{_LIST}:due", cursor)
-        due_at, last_id = datetime.fromisoformat(str(due)), UUID(str(last))
-        query = query.where(or_(Hazard.due_at > due_at, and_(Hazard.due_at == due_at, Hazard.id > last_id)))
-    return query.order_by(Hazard.due_at, Hazard.id)
+def _position(wanted: Filter, cursor: str | None) -> dict[str, object]:
+    if cursor is None:
+        return {}
+    if wanted.order == "newest":
+        return {"last_id": pagination.decode_id(_LIST, cursor)}
+    due, last = pagination.decode(f"{_LIST}:due", cursor)
+    return {"last_due_at": datetime.fromisoformat(str(due)), "last_id": UUID(str(last))}
 
 
-def _cursor_behind(row: Hazard, wanted: Filter) -> str:
-    if wanted.order == "due" and row.due_at is not None:
-        return pagination.encode(f"{_LIST}:due", row.due_at.isoformat(), str(row.id))
-    return pagination.encode(_LIST, str(row.id))
+def _cursor_behind(row: ListedRow, wanted: Filter) -> str:
+    if wanted.order == "due" and row["due_at"] is not None:
+        return pagination.encode(f"{_LIST}:due", row["due_at"].isoformat(), str(row["id"]))
+    return pagination.encode(_LIST, str(row["id"]))
 
 
 def _bad_box() -> InvalidInput:

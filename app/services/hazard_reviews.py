@@ -27,7 +27,7 @@ async def review(session: AsyncSession, caller: Caller, hazard_id: UUID, body: H
     if body.decision is ReviewDecision.PUBLISH:
         flagged.publish()
     facts: JsonObject = {"part": part, "id": str(body.part_id), "decision": body.decision}
-    event = events.record(
+    event_id = events.record(
         session,
         caller,
         hazard,
@@ -37,7 +37,7 @@ async def review(session: AsyncSession, caller: Caller, hazard_id: UUID, body: H
         payload=facts,
     )
     await hazard_comments.attach_note(
-        session, caller, hazard, body.reason, CommentVisibility.INTERNAL, event.id
+        session, caller, hazard, body.reason, CommentVisibility.INTERNAL, event_id
     )
     return hazard
 

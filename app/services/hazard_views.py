@@ -1,37 +1,56 @@
-"""What a caller sees of a hazard: the whole to those who handle it, less to the public."""
+"""What a caller sees of a hazard: the whole to those who handle it, less to the public.
 
-from collections import defaultdict
+One statement and one rendering serve reads and the answers to writes. Answers are ready JSON, byte for byte what
+`app/schemas/hazards.py` would make of the same values; a test holds the two together.
+"""
+
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TypedDict
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import (
+    ColumnElement,
+    Label,
+    Select,
+    Text,
+    Uuid,
+    bindparam,
+    case,
+    exists,
+    false,
+    or_,
+    select,
+    true,
+    type_coerce,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
 
+from app import writes
 from app.auth import Caller
+from app.db import database
 from app.errors import NotFound
-from app.keys import unseal
+from app.hot import Hot, JsonArray, json_list, to_json
+from app.keys import unseal, vault
 from app.masking import mask_name, mask_phone
+from app.models.base import Entity
 from app.models.events import Audience, Event
 from app.models.hazard_assignments import HazardAssignment
 from app.models.hazard_comments import HazardComment, HazardSupport
-from app.models.hazards import Hazard, HazardLevel, PublicState
-from app.models.media import Media, MediaPurpose
+from app.models.hazards import LEVEL_OF, MAX_REFUSALS, Hazard, HazardLevel, PublicState
+from app.models.media import Media, MediaPurpose, MediaReview
 from app.models.organisations import Organisation
 from app.models.residents import Resident
 from app.models.sessions import PrincipalKind
 from app.models.staff import Staff
-from app.schemas.base import CoordinatesRead
-from app.schemas.hazards import (
-    Actor,
-    AssignmentRead,
-    HandlerRead,
-    HazardRead,
-    HazardSummary,
-    ReporterRead,
-    Timeline,
-    TimelineEntry,
-)
+from app.schemas.hazards import Actor, Timeline, TimelineEntry
 from app.services import hazard_access, hazard_comments, media
+
+Json = dict[str, object]
+_ID_LENGTH = 36
+_Picture = tuple[str, str, int, int, int, str, str]
+_Department = tuple[str, str, str, str, str, int, bool, str | None, int | None]
 
 _STEP_OF: dict[str, Actor] = {
     "hazard.accepted": "grid",
@@ -44,6 +63,182 @@ _STEP_OF: dict[str, Actor] = {
 }
 
 
+class HazardRow(TypedDict):
+    """What every answer says of a hazard."""
+
+    id: UUID
+    version: int
+    community_id: UUID
+    region_id: UUID
+    category: str
+    status: str
+    outcome: str | None
+    public_state: str
+    description_sealed: str | None
+    lng: float
+    lat: float
+    reporter_id: UUID | None
+    supporters: int
+    due_at: datetime | None
+    overdue_at: datetime | None
+    created_at: datetime
+
+
+class ListedRow(HazardRow):
+    """A row of a list, with the first picture that the caller may see."""
+
+    picture_id: UUID | None
+
+
+class _Row(HazardRow):
+    source: str
+    address_sealed: str | None
+    anonymous: bool
+    refusals: int
+    hops: int
+    unfixed_reason: str | None
+    exemption: str | None
+    dispute_until: datetime | None
+    disputes: int
+    reject_reason: str | None
+    duplicate_of_id: UUID | None
+    rating: int | None
+    accepted_at: datetime | None
+    resolved_at: datetime | None
+    closed_at: datetime | None
+    nickname_sealed: str | None
+    phone_sealed: str | None
+    handler_id: UUID | None
+    display_name_sealed: str | None
+    username: str | None
+    supported: bool
+    pictures: list[_Picture] | None
+    departments: list[_Department] | None
+
+
+def _text(column: InstrumentedAttribute[object]) -> Label[str]:
+    """An enum as the text that is stored and sent."""
+    return type_coerce(column, Text).label(column.key)
+
+
+_COLUMNS = (
+    Hazard.id,
+    Hazard.version,
+    Hazard.community_id,
+    Hazard.region_id,
+    Hazard.category,
+    _text(Hazard.status),
+    _text(Hazard.outcome),
+    _text(Hazard.public_state),
+    Hazard.description_sealed,
+    Hazard.lng,
+    Hazard.lat,
+    Hazard.reporter_id,
+    Hazard.supporters,
+    Hazard.due_at,
+    Hazard.overdue_at,
+    Hazard.created_at,
+)
+_MORE_COLUMNS = (
+    _text(Hazard.source),
+    Hazard.address_sealed,
+    Hazard.anonymous,
+    Hazard.refusals,
+    Hazard.hops,
+    _text(Hazard.unfixed_reason),
+    _text(Hazard.exemption),
+    Hazard.dispute_until,
+    Hazard.disputes,
+    _text(Hazard.reject_reason),
+    Hazard.duplicate_of_id,
+    Hazard.rating,
+    Hazard.accepted_at,
+    Hazard.resolved_at,
+    Hazard.closed_at,
+    Resident.nickname_sealed,
+    Resident.phone_sealed,
+    Hazard.handler_id,
+    Staff.display_name_sealed,
+    Staff.username,
+)
+_ME = bindparam("me", type_=Uuid())
+_SUPPORTED = case(
+    (
+        Hazard.supporters > 0,
+        exists()
+        .where(HazardSupport.hazard_id == Hazard.id, HazardSupport.resident_id == _ME)
+        .correlate(Hazard),
+    ),
+    else_=false(),
+)
+_PICTURES = json_list(
+    select(
+        JsonArray(
+            Media.id,
+            Media.content_type,
+            Media.bytes,
+            Media.width,
+            Media.height,
+            Media.purpose,
+            Media.review,
+        )
+    )
+    .where(media.belongs_to(Hazard.id))
+    .order_by(Media.created_at, Media.position)
+    .correlate(Hazard)
+)
+_DEPARTMENTS = json_list(
+    select(
+        JsonArray(
+            HazardAssignment.organisation_id,
+            Organisation.name,
+            Organisation.name_en,
+            HazardAssignment.role,
+            HazardAssignment.status,
+            HazardAssignment.hop,
+            HazardAssignment.binding,
+            HazardAssignment.checked_in_at,
+            HazardAssignment.distance_m,
+        )
+    )
+    .join(Organisation, Organisation.id == HazardAssignment.organisation_id)
+    .where(HazardAssignment.hazard_id == Hazard.id)
+    .order_by(HazardAssignment.hop, HazardAssignment.id)
+    .correlate(Hazard)
+)
+_WHOLE = (
+    select(
+        *_COLUMNS,
+        *_MORE_COLUMNS,
+        _SUPPORTED.label("supported"),
+        _PICTURES.label("pictures"),
+        case((Hazard.hops > 0, _DEPARTMENTS)).label("departments"),
+    )
+    .join(Resident, Resident.id == Hazard.reporter_id, isouter=True)
+    .join(Staff, Staff.id == Hazard.handler_id, isouter=True)
+    .where(Hazard.id == bindparam("id", type_=Uuid()))
+)
+_READ: Hot[_Row] = Hot(_WHOLE)
+_READ_AS_RESIDENT: Hot[_Row] = Hot(_WHOLE.where(hazard_access.VISIBLE_TO_RESIDENTS))
+_READ_AS_STAFF: Hot[_Row] = Hot(_WHOLE.where(hazard_access.HANDLED))
+
+
+def _listed(seen: ColumnElement[bool]) -> Select[*tuple[object, ...]]:
+    picture = (
+        select(Media.id)
+        .where(media.belongs_to(Hazard.id), Media.purpose == MediaPurpose.HAZARD, seen)
+        .order_by(Media.created_at, Media.position)
+        .limit(1)
+        .correlate(Hazard)
+    )
+    return select(*_COLUMNS, picture.scalar_subquery().label("picture_id"))
+
+
+LISTED_FOR_PUBLIC = _listed(or_(media.SHOWN_TO_PUBLIC, Hazard.reporter_id == _ME))
+LISTED_FOR_HANDLERS = _listed(true())
+"""What a list asks of each hazard: a `ListedRow`."""
+
+
 async def find(session: AsyncSession, caller: Caller, hazard_id: UUID) -> Hazard:
     """The row, when it exists for the caller."""
     hazard = await session.scalar(
@@ -54,76 +249,19 @@ async def find(session: AsyncSession, caller: Caller, hazard_id: UUID) -> Hazard
     return hazard
 
 
-async def read(session: AsyncSession, caller: Caller, hazard_id: UUID) -> HazardRead:
-    """One hazard as the caller may see it."""
-    return await describe(session, caller, await find(session, caller, hazard_id))
+async def read(caller: Caller, hazard_id: UUID) -> bytes:
+    """One hazard as the caller may see it: a `HazardRead`."""
+    statement = _READ_AS_RESIDENT if caller.is_resident else _READ_AS_STAFF
+    rows = await database.rows(statement, {**hazard_access.parameters(caller), "id": hazard_id})
+    if not rows:
+        raise NotFound
+    return to_json(_whole(caller, rows[0]))
 
 
-async def describe(session: AsyncSession, caller: Caller, hazard: Hazard) -> HazardRead:
-    """The same for a row at hand."""
-    inside = _is_inside(caller, hazard)
-    pictures = [
-        each
-        for each in await media.of_subjects(session, [hazard.id])
-        if inside or media.shown_to_public(each)
-    ]
-    return HazardRead(
-        id=hazard.id,
-        version=hazard.version,
-        community_id=hazard.community_id,
-        region_id=hazard.region_id,
-        category=hazard.category,
-        source=hazard.source,
-        status=hazard.status,
-        level=hazard.level,
-        description=_description(hazard, inside),
-        location=_location(hazard),
-        address=unseal(hazard, "address") if inside else None,
-        anonymous=hazard.anonymous,
-        reporter_name=await _public_name(session, hazard),
-        reporter=await _reporter(session, caller, hazard),
-        mine=_is_mine(caller, hazard),
-        supported=await _supports(session, caller, hazard),
-        supporters=hazard.supporters,
-        photos=[media.describe(each) for each in pictures if each.purpose is MediaPurpose.HAZARD],
-        after_photos=[media.describe(each) for each in pictures if each.purpose is MediaPurpose.HAZARD_AFTER],
-        handler=await _handler(session, caller, hazard, inside),
-        departments=await _departments(session, hazard) if inside else [],
-        refusals=hazard.refusals,
-        hops=hazard.hops,
-        decision_forced=hazard.decision_forced,
-        due_at=hazard.due_at if inside else None,
-        overdue=hazard.overdue_at is not None,
-        outcome=hazard.outcome,
-        unfixed_reason=hazard.unfixed_reason,
-        exemption=hazard.exemption,
-        dispute_until=hazard.dispute_until,
-        disputes=hazard.disputes,
-        reject_reason=hazard.reject_reason,
-        duplicate_of_id=hazard.duplicate_of_id,
-        rating=hazard.rating,
-        created_at=hazard.created_at,
-        accepted_at=hazard.accepted_at,
-        resolved_at=hazard.resolved_at,
-        closed_at=hazard.closed_at,
-    )
-
-
-async def summarise(
-    session: AsyncSession,
-    caller: Caller,
-    rows: Sequence[Hazard],
-    distances: dict[UUID, int] | None = None,
-    *,
-    public: bool = False,
-) -> list[HazardSummary]:
-    """Rows of a list, with one query for all their first pictures; `public` ones as everybody may see them."""
-    pictures: dict[UUID, list[Media]] = defaultdict(list)
-    if rows:
-        for each in await media.of_subjects(session, [row.id for row in rows], MediaPurpose.HAZARD):
-            if each.subject_id is not None:
-                pictures[each.subject_id].append(each)
-    return [_summary(caller, row, pictures[row.id], (distances or {}).get(row.id), public) for row in rows]
+async def describe(session: AsyncSession, caller: Caller, hazard: Hazard) -> bytes:
+    """The same for a row that this transaction has changed."""
+    rows = await writes.run(session, _READ, {"me": caller.id, "id": hazard.id})
+    return to_json(_whole(caller, rows[0]))
 
 
 async def timeline(session: AsyncSession, caller: Caller, hazard_id: UUID) -> Timeline:
@@ -146,112 +284,164 @@ async def timeline(session: AsyncSession, caller: Caller, hazard_id: UUID) -> Ti
     return Timeline(items=[_entry(hazard, event, words.get(event.id)) for event in found])
 
 
-def _summary(
-    caller: Caller, hazard: Hazard, pictures: Sequence[Media], distance_m: int | None, public: bool
-) -> HazardSummary:
-    inside = _is_mine(caller, hazard) if public else _is_inside(caller, hazard)
-    shown = next((each for each in pictures if inside or media.shown_to_public(each)), None)
-    return HazardSummary(
-        id=hazard.id,
-        community_id=hazard.community_id,
-        region_id=hazard.region_id,
-        category=hazard.category,
-        status=hazard.status,
-        level=hazard.level,
-        outcome=hazard.outcome,
-        description=_description(hazard, inside),
-        location=_location(hazard),
-        supporters=hazard.supporters,
-        mine=_is_mine(caller, hazard),
-        thumbnail_url=media.signed_url(shown.id, "thumbnail") if shown else None,
-        distance_m=distance_m,
-        due_at=hazard.due_at if inside else None,
-        overdue=hazard.overdue_at is not None,
-        created_at=hazard.created_at,
-        version=hazard.version,
-    )
+def summarise(caller: Caller, row: ListedRow, *, public: bool = False, distance_m: int | None = None) -> Json:
+    """One hazard of a list, a `HazardSummary`; a `public` one as everybody may see it."""
+    inside = _is_mine(caller, row) if public else _is_inside(caller, row)
+    picture_id = row["picture_id"]
+    return {
+        "id": row["id"],
+        "community_id": row["community_id"],
+        "region_id": row["region_id"],
+        "category": row["category"],
+        "status": row["status"],
+        "level": LEVEL_OF.get(row["status"]),
+        "outcome": row["outcome"],
+        "description": _description(row, inside),
+        "location": _location(row),
+        "supporters": row["supporters"],
+        "mine": _is_mine(caller, row),
+        "thumbnail_url": media.signed_url(picture_id, "thumbnail") if picture_id else None,
+        "distance_m": distance_m,
+        "due_at": row["due_at"] if inside else None,
+        "overdue": row["overdue_at"] is not None,
+        "created_at": row["created_at"],
+        "version": row["version"],
+    }
 
 
-def _is_mine(caller: Caller, hazard: Hazard) -> bool:
-    return caller.is_resident and hazard.reporter_id == caller.id
+def _whole(caller: Caller, row: _Row) -> Json:
+    inside = _is_inside(caller, row)
+    before, after = _pictures(row, inside)
+    return {
+        "id": row["id"],
+        "version": row["version"],
+        "community_id": row["community_id"],
+        "region_id": row["region_id"],
+        "category": row["category"],
+        "source": row["source"],
+        "status": row["status"],
+        "level": LEVEL_OF.get(row["status"]),
+        "description": _description(row, inside),
+        "location": _location(row),
+        "address": _opened(row["address_sealed"], Hazard, "address", row["id"]) if inside else None,
+        "anonymous": row["anonymous"],
+        "reporter_name": None if row["anonymous"] else _nickname(row),
+        "reporter": None if caller.is_resident else _reporter(row),
+        "mine": _is_mine(caller, row),
+        "supported": row["supported"],
+        "supporters": row["supporters"],
+        "photos": before,
+        "after_photos": after,
+        "handler": _handler(caller, row) if inside else None,
+        "departments": _departments(row) if inside else [],
+        "refusals": row["refusals"],
+        "hops": row["hops"],
+        "decision_forced": row["refusals"] >= MAX_REFUSALS,
+        "due_at": row["due_at"] if inside else None,
+        "overdue": row["overdue_at"] is not None,
+        "outcome": row["outcome"],
+        "unfixed_reason": row["unfixed_reason"],
+        "exemption": row["exemption"],
+        "dispute_until": row["dispute_until"],
+        "disputes": row["disputes"],
+        "reject_reason": row["reject_reason"],
+        "duplicate_of_id": row["duplicate_of_id"],
+        "rating": row["rating"],
+        "created_at": row["created_at"],
+        "accepted_at": row["accepted_at"],
+        "resolved_at": row["resolved_at"],
+        "closed_at": row["closed_at"],
+    }
 
 
-def _is_inside(caller: Caller, hazard: Hazard) -> bool:
+def _is_mine(caller: Caller, row: HazardRow) -> bool:
+    return caller.is_resident and row["reporter_id"] == caller.id
+
+
+def _is_inside(caller: Caller, row: HazardRow) -> bool:
     """Whether the caller handles or reported it; everybody else is the public."""
-    return not caller.is_resident or _is_mine(caller, hazard)
+    return not caller.is_resident or row["reporter_id"] == caller.id
 
 
-def _description(hazard: Hazard, inside: bool) -> str | None:
-    if inside or hazard.public_state is PublicState.VISIBLE:
-        return unseal(hazard, "description")
+def _description(row: HazardRow, inside: bool) -> str | None:
+    if inside or row["public_state"] == PublicState.VISIBLE:
+        return _opened(row["description_sealed"], Hazard, "description", row["id"])
     return None
 
 
-def _location(hazard: Hazard) -> CoordinatesRead:
-    return CoordinatesRead(lng=hazard.lng, lat=hazard.lat, datum="gcj02")
+def _location(row: HazardRow) -> Json:
+    return {"lng": row["lng"], "lat": row["lat"], "datum": "gcj02"}
 
 
-async def _public_name(session: AsyncSession, hazard: Hazard) -> str | None:
-    if hazard.anonymous or hazard.reporter_id is None:
+def _opened(sealed: str | None, model: type[Entity], column: str, row_id: UUID) -> str | None:
+    return sealed and vault.open(sealed, table=model.__tablename__, column=f"{column}_sealed", row_id=row_id)
+
+
+def _nickname(row: _Row) -> str | None:
+    if row["reporter_id"] is None:
         return None
-    reporter = await session.get(Resident, hazard.reporter_id)
-    return unseal(reporter, "nickname") if reporter else None
+    return _opened(row["nickname_sealed"], Resident, "nickname", row["reporter_id"])
 
 
-async def _reporter(session: AsyncSession, caller: Caller, hazard: Hazard) -> ReporterRead | None:
+def _reporter(row: _Row) -> Json | None:
     """Those who handle the case know whom to call, masked until they give a reason."""
-    if caller.is_resident or hazard.reporter_id is None:
+    if row["reporter_id"] is None:
         return None
-    reporter = await session.get(Resident, hazard.reporter_id)
-    if reporter is None:
+    nickname, phone = _nickname(row), _opened(row["phone_sealed"], Resident, "phone", row["reporter_id"])
+    return {
+        "id": row["reporter_id"],
+        "nickname": mask_name(nickname) if nickname else None,
+        "phone_masked": mask_phone(phone) if phone else None,
+    }
+
+
+def _pictures(row: _Row, inside: bool) -> tuple[list[Json], list[Json]]:
+    """Those of the report, and those of the result."""
+    shown: dict[str, list[Json]] = {purpose: [] for purpose in MediaPurpose}
+    for id_, content_type, size, width, height, purpose, review in row["pictures"] or ():
+        if inside or review == MediaReview.PASSED:
+            picture = media.shown(_dashed(id_), content_type, size, width, height)
+            shown[purpose].append(picture)
+    return shown[MediaPurpose.HAZARD], shown[MediaPurpose.HAZARD_AFTER]
+
+
+def _handler(caller: Caller, row: _Row) -> Json | None:
+    if row["handler_id"] is None:
         return None
-    phone, nickname = unseal(reporter, "phone"), unseal(reporter, "nickname")
-    return ReporterRead(
-        id=reporter.id,
-        nickname=mask_name(nickname) if nickname else None,
-        phone_masked=mask_phone(phone) if phone else None,
-    )
+    name = _opened(row["display_name_sealed"], Staff, "display_name", row["handler_id"]) or row["username"]
+    return {"id": row["handler_id"], "name": mask_name(name or "") if caller.is_resident else name}
 
 
-async def _supports(session: AsyncSession, caller: Caller, hazard: Hazard) -> bool:
-    if not caller.is_resident or hazard.supporters == 0:
-        return False
-    return await session.get(HazardSupport, (hazard.id, caller.id)) is not None
-
-
-async def _handler(session: AsyncSession, caller: Caller, hazard: Hazard, inside: bool) -> HandlerRead | None:
-    if not inside or hazard.handler_id is None:
-        return None
-    staff = await session.get(Staff, hazard.handler_id)
-    if staff is None:
-        return None
-    name = unseal(staff, "display_name") or staff.username
-    return HandlerRead(id=staff.id, name=mask_name(name) if caller.is_resident else name)
-
-
-async def _departments(session: AsyncSession, hazard: Hazard) -> list[AssignmentRead]:
-    if hazard.hops == 0:
-        return []
-    rows = await session.execute(
-        select(HazardAssignment, Organisation.name, Organisation.name_en)
-        .join(Organisation, Organisation.id == HazardAssignment.organisation_id)
-        .where(HazardAssignment.hazard_id == hazard.id)
-        .order_by(HazardAssignment.hop, HazardAssignment.id)
-    )
+def _departments(row: _Row) -> list[Json]:
     return [
-        AssignmentRead(
-            organisation_id=assignment.organisation_id,
-            name=name,
-            name_en=name_en,
-            role=assignment.role,
-            status=assignment.status,
-            hop=assignment.hop,
-            binding=assignment.binding,
-            checked_in_at=assignment.checked_in_at,
-            distance_m=assignment.distance_m,
+        {
+            "organisation_id": _dashed(organisation_id),
+            "name": name,
+            "name_en": name_en,
+            "role": role,
+            "status": status,
+            "hop": hop,
+            "binding": bool(binding),
+            "checked_in_at": _utc(checked_in_at),
+            "distance_m": distance_m,
+        }
+        for organisation_id, name, name_en, role, status, hop, binding, checked_in_at, distance_m in (
+            row["departments"] or ()
         )
-        for assignment, name, name_en in rows
     ]
+
+
+def _dashed(text: str) -> str:
+    """An id that was inside JSON: bare digits on SQLite."""
+    return text if len(text) == _ID_LENGTH else str(UUID(text))
+
+
+def _utc(text: str | None) -> datetime | None:
+    """A time that was inside JSON: with its offset, or naive UTC on SQLite."""
+    if text is None:
+        return None
+    at = datetime.fromisoformat(text)
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
 async def _words(session: AsyncSession, caller: Caller, event_ids: Sequence[UUID]) -> dict[UUID, str]:

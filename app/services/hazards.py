@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import clock, events, outbox
+from app import clock, events, outbox, writes
 from app.auth import SYSTEM, Caller
 from app.db import insert
 from app.errors import Forbidden, InvalidInput
@@ -15,7 +15,7 @@ from app.geo import cell_of
 from app.ids import new_id
 from app.keys import seal
 from app.models.base import JsonObject
-from app.models.events import Audience, Event
+from app.models.events import Audience
 from app.models.hazard_comments import CommentVisibility, HazardSupport
 from app.models.hazards import (
     Hazard,
@@ -58,10 +58,9 @@ async def file(session: AsyncSession, caller: Caller, body: HazardCreate) -> Haz
     """A resident (or a grid worker for somebody without a phone) reports a danger."""
     category = await hazard_categories.usable(session, body.category, ("body", "category"))
     place, lng, lat = await _place(session, body)
-    now = clock.now()
     hazard = Hazard(
         id=new_id(),
-        created_at=now,
+        created_at=clock.now(),
         community_id=place.community_id,
         region_id=place.region_id,
         category=category.code,
@@ -78,12 +77,11 @@ async def file(session: AsyncSession, caller: Caller, body: HazardCreate) -> Haz
     await _require_at_work(session, caller, hazard)
     seal(hazard, "description", body.description)
     seal(hazard, "address", body.address)
-    session.add(hazard)
-    await session.flush()
-    await media.attach(session, caller, body.media_ids, MediaPurpose.HAZARD, hazard.id, hazard.community_id)
-    await hazard_deadlines.start(session, hazard, HazardLevel.GRID, now)
+    writes.add_entity(session, hazard)
+    hazard_deadlines.start_first(session, hazard, category)
     _record(session, caller, hazard, "hazard.filed", {"category": category.code})
     await outbox.enqueue(session, "review.text", {"hazard_id": str(hazard.id)})
+    await media.attach(session, caller, body.media_ids, MediaPurpose.HAZARD, hazard.id, hazard.community_id)
     return hazard
 
 
@@ -127,8 +125,8 @@ async def call_street(session: AsyncSession, caller: Caller, hazard_id: UUID, re
     hazard.call(caller.id)
     await hazard_deadlines.stop(session, hazard, now)
     await hazard_deadlines.start(session, hazard, HazardLevel.STREET, now)
-    event = _record(session, caller, hazard, "hazard.called")
-    await hazard_comments.attach_note(session, caller, hazard, reason, CommentVisibility.PUBLIC, event.id)
+    event_id = _record(session, caller, hazard, "hazard.called")
+    await hazard_comments.attach_note(session, caller, hazard, reason, CommentVisibility.PUBLIC, event_id)
     return hazard
 
 
@@ -147,8 +145,8 @@ async def resolve(session: AsyncSession, caller: Caller, hazard_id: UUID, body: 
     )
     await hazard_assignments.finish_all(session, caller, hazard, now)
     await hazard_deadlines.stop(session, hazard, now)
-    event = _record(session, caller, hazard, "hazard.resolved", {"outcome": body.outcome, "by": level})
-    await hazard_comments.attach_note(session, caller, hazard, body.note, CommentVisibility.PUBLIC, event.id)
+    event_id = _record(session, caller, hazard, "hazard.resolved", {"outcome": body.outcome, "by": level})
+    await hazard_comments.attach_note(session, caller, hazard, body.note, CommentVisibility.PUBLIC, event_id)
     return hazard
 
 
@@ -169,9 +167,9 @@ async def dispute(session: AsyncSession, caller: Caller, hazard_id: UUID, body: 
     await hazard_assignments.reopen_lead(session, hazard)
     if hazard.level is not None:
         await hazard_deadlines.start(session, hazard, hazard.level, now)
-    event = _record(session, caller, hazard, "hazard.disputed", {"disputes": hazard.disputes})
+    event_id = _record(session, caller, hazard, "hazard.disputed", {"disputes": hazard.disputes})
     await hazard_comments.attach_note(
-        session, caller, hazard, body.reason, CommentVisibility.PUBLIC, event.id
+        session, caller, hazard, body.reason, CommentVisibility.PUBLIC, event_id
     )
     return hazard
 
@@ -206,8 +204,8 @@ async def reject(session: AsyncSession, caller: Caller, hazard_id: UUID, body: H
     manages = await scopes.covers(session, manager, hazard.region_id)
     hazard.reject(body.reason, now, None if manages else caller.id)
     await hazard_deadlines.stop(session, hazard, now)
-    event = _record(session, caller, hazard, "hazard.rejected", {"reason": body.reason})
-    await hazard_comments.attach_note(session, caller, hazard, body.note, CommentVisibility.PUBLIC, event.id)
+    event_id = _record(session, caller, hazard, "hazard.rejected", {"reason": body.reason})
+    await hazard_comments.attach_note(session, caller, hazard, body.note, CommentVisibility.PUBLIC, event_id)
     return hazard
 
 
@@ -255,7 +253,7 @@ def _record(
     type_: str,
     payload: JsonObject | None = None,
     audience: Audience = Audience.PARTIES,
-) -> Event:
+) -> UUID:
     facts: JsonObject = {"status": hazard.status, "version": hazard.version}
     place = hazard_access.place_of(hazard)
     return events.record(

@@ -3,17 +3,31 @@
 import hashlib
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import lru_cache
+from typing import cast
 from uuid import UUID
 
-from sqlalchemy import case, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    SQLColumnExpression,
+    Table,
+    Uuid,
+    and_,
+    bindparam,
+    case,
+    func,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import clock, idempotency, outbox
+from app import clock, idempotency, outbox, writes
 from app.auth import Caller
 from app.clients.storage import Storage
 from app.db import database
 from app.errors import FieldError, InvalidInput, NotFound, TooManyRequests
 from app.geo import gcj02_from_wgs84
+from app.hot import Hot
 from app.ids import new_id
 from app.imaging import Processed, Source
 from app.keys import keyring
@@ -32,6 +46,8 @@ DISCARD = "media.discard"
 _LABEL = "media-link"
 _UNUSED_FOR = timedelta(days=1)
 _REGISTERED_WITHIN = timedelta(minutes=30)
+SHOWN_TO_PUBLIC = Media.review == MediaReview.PASSED
+"""Only what the content check let pass."""
 
 
 class MediaNotUsable(InvalidInput):
@@ -80,7 +96,7 @@ async def download(
 ) -> bytes:
     """The bytes behind a signed link; 404 when it is edited, expired, or the picture is gone."""
     payload = _payload(media_id, rendition, expires)
-    if not keyring.mac_ok(_LABEL, payload, signature) or expires < clock.now().timestamp():
+    if not keyring.mac_ok(_LABEL, payload, signature) or expires < clock.timestamp():
         raise NotFound
     media = await session.get(Media, media_id)
     if media is None or media.erased_at is not None:
@@ -99,21 +115,19 @@ async def attach(
     """Use pictures, once: each must be the caller's own, of this purpose and not used before."""
     if not media_ids:
         return
-    order = case({media_id: position for position, media_id in enumerate(media_ids)}, value=Media.id)
-    taken = await session.scalars(
-        update(Media)
-        .where(
-            Media.id.in_(media_ids),
-            Media.owner_kind == caller.kind,
-            Media.owner_id == caller.id,
-            Media.purpose == purpose,
-            Media.subject_id.is_(None),
-            Media.erased_at.is_(None),
+    for media_id in media_ids:
+        await outbox.enqueue(
+            session, "review.media", {"media_id": str(media_id)}, key=f"review.media:{media_id}"
         )
-        .values(subject_kind="hazards", subject_id=subject_id, community_id=community_id, position=order)
-        .returning(Media.id)
-    )
-    usable = set(taken)
+    values = {f"media_{n}": media_id for n, media_id in enumerate(media_ids)} | {
+        "owner_kind": caller.kind,
+        "owner_id": caller.id,
+        "purpose": purpose,
+        "subject_id": subject_id,
+        "community_id": community_id,
+    }
+    taken = await writes.run_along(session, _taking(len(media_ids)), values)
+    usable = {row["id"] for row in taken}
     seen: set[UUID] = set()
     errors = []
     for index, media_id in enumerate(media_ids):
@@ -122,28 +136,35 @@ async def attach(
         seen.add(media_id)
     if errors:
         raise MediaNotUsable(fields=errors)
-    for media_id in media_ids:
-        await outbox.enqueue(
-            session, "review.media", {"media_id": str(media_id)}, key=f"review.media:{media_id}"
-        )
 
 
-async def of_subjects(
-    session: AsyncSession, subject_ids: Sequence[UUID], purpose: MediaPurpose | None = None
-) -> list[Media]:
-    """The pictures of some hazards that still exist, in their order."""
-    chosen = [Media.purpose == purpose] if purpose else []
-    rows = await session.scalars(
-        select(Media)
+@lru_cache
+def _taking(count: int) -> Hot[dict[str, UUID]]:
+    """Take so many pictures in their order, as far as they may be taken."""
+    wanted = [bindparam(f"media_{n}", type_=Uuid()) for n in range(count)]
+    return Hot(
+        update(cast(Table, Media.__table__))
         .where(
-            Media.subject_kind == "hazards",
-            Media.subject_id.in_(subject_ids),
+            Media.id.in_(wanted),
+            Media.owner_kind == bindparam("owner_kind", type_=Media.owner_kind.type),
+            Media.owner_id == bindparam("owner_id", type_=Uuid()),
+            Media.purpose == bindparam("purpose", type_=Media.purpose.type),
+            Media.subject_id.is_(None),
             Media.erased_at.is_(None),
-            *chosen,
         )
-        .order_by(Media.subject_id, Media.created_at, Media.position)
+        .values(
+            subject_kind="hazards",
+            subject_id=bindparam("subject_id", type_=Uuid()),
+            community_id=bindparam("community_id", type_=Uuid()),
+            position=case(*((Media.id == media_id, n) for n, media_id in enumerate(wanted)), else_=count),
+        )
+        .returning(Media.id)
     )
-    return list(rows)
+
+
+def belongs_to(hazard_id: SQLColumnExpression[UUID]) -> ColumnElement[bool]:
+    """The pictures of a hazard that still exist."""
+    return and_(Media.subject_kind == "hazards", Media.subject_id == hazard_id, Media.erased_at.is_(None))
 
 
 async def erase(session: AsyncSession, media: Media) -> None:
@@ -188,34 +209,35 @@ async def erase_unused(session: AsyncSession) -> int:
     return len(rows)
 
 
-def shown_to_public(media: Media) -> bool:
-    """Only what the content check let pass."""
-    return media.review is MediaReview.PASSED
-
-
 def describe(media: Media) -> MediaRead:
     """The picture with links that work for a few minutes."""
-    return MediaRead(
-        id=media.id,
-        content_type=media.content_type,
-        bytes=media.bytes,
-        width=media.width,
-        height=media.height,
-        url=signed_url(media.id, "main"),
-        thumbnail_url=signed_url(media.id, "thumbnail"),
+    return MediaRead.model_validate(
+        shown(media.id, media.content_type, media.bytes, media.width, media.height)
     )
 
 
-def signed_url(media_id: UUID, rendition: str, seconds: int = LINK_SECONDS) -> str:
+def shown(media_id: UUID | str, content_type: str, size: int, width: int, height: int) -> dict[str, object]:
+    """The same as plain values."""
+    return {
+        "id": media_id,
+        "content_type": content_type,
+        "bytes": size,
+        "width": width,
+        "height": height,
+        "url": signed_url(media_id, "main"),
+        "thumbnail_url": signed_url(media_id, "thumbnail"),
+    }
+
+
+def signed_url(media_id: UUID | str, rendition: str, seconds: int = LINK_SECONDS) -> str:
     """A link that works for `seconds`, up to half of that longer so that neighbours in time share one."""
     step = seconds // 2
-    expires = (int(clock.now().timestamp()) // step + 3) * step
+    expires, media_id = (int(clock.timestamp()) // step + 3) * step, str(media_id)
     signature = keyring.mac(_LABEL, _payload(media_id, rendition, expires))
-    path = f"/v1/media/{media_id}/{rendition}?expires={expires}&signature={signature}"
-    return settings.base_url + path
+    return f"{settings.base_url}/v1/media/{media_id}/{rendition}?expires={expires}&signature={signature}"
 
 
-def _payload(media_id: UUID, rendition: str, expires: int) -> bytes:
+def _payload(media_id: UUID | str, rendition: str, expires: int) -> bytes:
     return f"{media_id}/{rendition}/{expires}".encode()
 
 

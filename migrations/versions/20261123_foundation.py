@@ -796,6 +796,7 @@ def upgrade() -> None:
             sqlite_where=sa.text("status IN ('filed', 'accepted', 'called', 'dispatched', 'checked_in')"),
             postgresql_where=sa.text("status IN ('filed', 'accepted', 'called', 'dispatched', 'checked_in')"),
         )
+        batch_op.create_index(batch_op.f("ix_hazards_region_id_id"), ["region_id", "id"], unique=False)
         batch_op.create_index(
             batch_op.f("ix_hazards_region_id_status_id"), ["region_id", "status", "id"], unique=False
         )
@@ -1185,6 +1186,7 @@ def downgrade() -> None:
     with op.batch_alter_table("hazards", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_hazards_reporter_id_id"))
         batch_op.drop_index(batch_op.f("ix_hazards_region_id_status_id"))
+        batch_op.drop_index(batch_op.f("ix_hazards_region_id_id"))
         batch_op.drop_index(
             "ix_hazards_open_cell",
             sqlite_where=sa.text("status IN ('filed', 'accepted', 'called', 'dispatched', 'checked_in')"),

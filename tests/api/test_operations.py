@@ -47,7 +47,7 @@ async def test_a_database_that_is_not_migrated_is_named(db: Database) -> None:
 
 
 async def test_a_database_that_gives_no_turn_is_named(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.db._GATE_SECONDS", 0.1)
+    monkeypatch.setattr("app.lanes._GATE_SECONDS", 0.1)
     turns = db.read_gate.free
     for _ in range(turns):
         await db.read_gate.acquire()

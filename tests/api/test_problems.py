@@ -137,7 +137,7 @@ async def test_refused_reads_and_strangers_leave_nothing(client: httpx.AsyncClie
 async def test_a_refusal_that_cannot_be_recorded_is_no_answer(
     client: httpx.AsyncClient, db: Database, places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.db._GATE_SECONDS", 0.1)
+    monkeypatch.setattr("app.lanes._GATE_SECONDS", 0.1)
     resident = await make_resident(places.community)
     assert (await client.get("/v1/me", headers=resident.headers)).status_code == 200
     turns = db.write_gate.free

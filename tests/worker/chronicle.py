@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import events
+from app import events, writes
 from app.auth import SYSTEM
 from app.db import database
 from app.events import Place
@@ -34,22 +34,22 @@ async def new_subject(region_id: UUID) -> UUID:
     return region.id
 
 
-async def record(session: AsyncSession, subject_id: UUID, type_: str = "test.happened") -> Event:
+async def record(session: AsyncSession, subject_id: UUID, type_: str = "test.happened") -> UUID:
     """One event about a subject, which is locked as the services do it."""
     query = select(Region).where(Region.id == subject_id).with_for_update()
     subject = (await session.scalars(query)).one()
     place = Place(subject.parent_id, subject.parent_id)
-    event = events.record(
+    event_id = events.record(
         session, SYSTEM, subject, type_, audience=Audience.STAFF, place=place, payload={"x": 0.1}
     )
-    await session.flush()
-    return event
+    await writes.flush(session)
+    return event_id
 
 
 async def happen(subject_id: UUID, type_: str = "test.happened") -> UUID:
     """One event in a transaction of its own."""
     async with database.transaction() as session:
-        return (await record(session, subject_id, type_)).id
+        return await record(session, subject_id, type_)
 
 
 async def place_all(handlers: Handlers | None = None) -> None:

@@ -66,10 +66,10 @@ async def test_who_follows_positions_does_not_miss_a_late_commit(db: Database, p
 
     async def hold_back() -> UUID:
         async with db.transaction() as session:
-            event = await record(session, early)
+            event_id = await record(session, early)
             inserted.set()
             await release.wait()
-        return event.id
+        return event_id
 
     holding = asyncio.create_task(hold_back())
     await inserted.wait()
@@ -98,7 +98,7 @@ async def test_nothing_is_missed_or_out_of_order_under_overlapping_writers(
 
     async def write(subject_id: UUID, count: int, pause: float) -> None:
         async with db.transaction() as session:
-            mine = [(await record(session, subject_id)).id for _ in range(count)]
+            mine = [await record(session, subject_id) for _ in range(count)]
             await asyncio.sleep(pause)
         recorded.extend(mine)
 
