@@ -12,9 +12,10 @@ from starlette.types import ASGIApp
 from app.main import ROUTERS
 from app.models.media import MediaPurpose
 from app.operation import Operation
+from app.services import reviews
 from app.shortcut import Ready
 from tests.conftest import new_client
-from tests.stories import Json, Story, begin, pictures, show_to_public
+from tests.stories import Json, Story, begin, pictures, show_to_public, work_off
 
 _STRANGE = '3栋"1单元"\\ 消防\u2028通道\té 😀 <b>&</b>'
 
@@ -127,7 +128,11 @@ async def test_they_are_what_the_model_says(application: ASGIApp, seen: Seen) ->
         await story.take(story.manager, primary, "redactions", {"hide": True, "reason": "illegal"})
         await story.accept(primary)
         await story.take(story.manager, twin, "merge", {"into_id": primary})
-        for each in (refused, primary, twin):
+        flagged = str((await story.file(category="garbage", description="这里有沙盒违规内容"))["id"])
+        await work_off(reviews.TEXT)
+        publish = {"part_id": flagged, "decision": "publish", "reason": "没有问题"}
+        await story.take(story.manager, flagged, "reviews", publish)
+        for each in (refused, primary, twin, flagged):
             await _look_from_all_sides(story, each)
     assert seen.operations == set(OPERATIONS)
 
