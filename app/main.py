@@ -10,7 +10,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from app import __version__, clock, docs_pages, logs, problems
+from app import __version__, api_key_auth, clock, docs_pages, logs, problems
 from app.db import database, sqlite_has_wal_bug
 from app.edge import Edge
 from app.errors import Problem
@@ -19,6 +19,7 @@ from app.models.base import JsonObject
 from app.openapi import document
 from app.outside import SANDBOX_PATH, outside
 from app.routers import (
+    api_keys,
     consents,
     hazard_categories,
     hazard_exports,
@@ -51,6 +52,7 @@ ROUTERS = (
     hazard_categories.router,
     hazards.router,
     hazard_exports.router,
+    api_keys.router,
 )
 _log = structlog.get_logger("main")
 
@@ -126,6 +128,7 @@ async def _lifespan(sandbox: ASGIApp | None) -> AsyncIterator[None]:
         stack.push_async_callback(database.close)
         stack.push_async_callback(limiter.close)
         await stack.enter_async_context(outside.opened(sandbox))
+        await stack.enter_async_context(api_key_auth.counting())
         await _tell_what_is_odd(sandbox)
         # What lives now lives until the end: the collector need not look at it with every request.
         gc.collect()

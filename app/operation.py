@@ -10,11 +10,13 @@ from fastapi.params import Form, Query
 from fastapi.routing import APIRoute
 from starlette.responses import StreamingResponse
 
-from app import auth, idempotency
+from app import api_key_auth, auth, idempotency
+from app.auth import Caller
 from app.bodies import JsonRequest
-from app.errors import FieldError, InvalidInput, UnsupportedMediaType
-from app.limits import limiter
+from app.errors import FieldError, InvalidInput, Unauthenticated, UnsupportedMediaType
+from app.limits import client_address, limiter
 from app.policy import POLICY
+from app.settings import settings
 
 CALLER = "jincai.caller"
 SESSION = "jincai.session"
@@ -47,7 +49,7 @@ class Operation(APIRoute):
 
         async def run(request: Request) -> Response:
             request = JsonRequest(request.scope, request.receive)
-            caller = await auth.identify(request.headers.get("authorization"))
+            caller = await _identify(request)
             request.scope[CALLER] = caller
             await limiter.count_caller(request.scope, caller)
             auth.authorise(caller, self._rule)
@@ -84,6 +86,16 @@ class Operation(APIRoute):
         readable = essence.strip() in (_FORM if self._takes_form else _JSON)
         if not readable or charset.strip(' "') not in ("", "utf-8", "utf8"):
             raise UnsupportedMediaType
+
+
+async def _identify(request: Request) -> Caller | None:
+    """A bearer token or an API key, never both: a request has one caller."""
+    authorization, key = request.headers.get("authorization"), request.headers.get("x-api-key")
+    if key is None:
+        return await auth.identify(authorization)
+    if authorization is not None:
+        raise Unauthenticated
+    return await api_key_auth.identify(key, client_address(request.scope, settings.trusted_proxies))
 
 
 def _takes_several(annotation: object) -> bool:

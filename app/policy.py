@@ -16,6 +16,7 @@ CASE_STAFF = COMMUNITY | STREET | DEPARTMENT
 CASE_READERS = CASE_STAFF | {_R.DISTRICT_ADMIN, _R.AUDITOR}
 OVERSEERS = MANAGERS | {_R.AUDITOR}
 GRANTERS = MANAGERS | {_R.SYSTEM_ADMIN}
+KEY_ADMINS = frozenset({_R.DISTRICT_ADMIN, _R.SYSTEM_ADMIN})
 ALL_STAFF = frozenset(Role)
 
 ROLES_WITH_TOTP = frozenset(
@@ -57,6 +58,7 @@ class Rule:
     roles: frozenset[Role] = frozenset()
     step_up: bool = False
     ungranted: bool = False
+    scopes: frozenset[str] = frozenset()
     during: frozenset[Duty] = frozenset()
 
     @property
@@ -65,6 +67,7 @@ class Rule:
         if self.anonymous:
             return "anyone"
         names = ["resident"] if self.resident else []
+        names += sorted(f"API key {scope}" for scope in self.scopes)
         names += ["any staff"] if self.ungranted else sorted(role.value for role in self.roles)
         return ", ".join(names) + (" (recent TOTP)" if self.step_up else "")
 
@@ -176,6 +179,12 @@ POLICY: dict[str, Rule] = {
     "create_hazard_export": _staff(OVERSEERS, step_up=True),
     "read_hazard_export": _staff(OVERSEERS),
     "download_hazard_export": _staff(OVERSEERS),
+    # keys of other systems
+    "create_api_key": _staff(KEY_ADMINS, step_up=True),
+    "list_api_keys": _staff(KEY_ADMINS),
+    "read_api_key": _staff(KEY_ADMINS),
+    "rotate_api_key": _staff(KEY_ADMINS, step_up=True),
+    "revoke_api_key": _staff(KEY_ADMINS),
     # live and outside
     "stream_events": _both(CASE_READERS),
     "verify_wechat_push": _anyone(),

@@ -1,6 +1,7 @@
 """What is stored, and which state may follow which. Importing this package registers every table."""
 
 from app.models import (
+    api_keys,
     events,
     hazard_assignments,
     hazard_categories,
@@ -22,6 +23,7 @@ from app.models import (
 )
 
 __all__ = [
+    "api_keys",
     "events",
     "hazard_assignments",
     "hazard_categories",

@@ -32,7 +32,8 @@ class Page(Read, Generic[T]):
 
 def _printable(text: str) -> str:
     if any(
-        (ord(char) < 32 and char not in "\n\t") or 0x7F <= ord(char) < 0xA0 or char in _UNSEEN for char in text
+        (ord(char) < 32 and char not in "\n\t") or 0x7F <= ord(char) < 0xA0 or char in _UNSEEN
+        for char in text
     ):
         raise PydanticCustomError("control_character", "must not contain control characters")
     if not text.strip():
