@@ -74,7 +74,7 @@ class _Exchange:
         self._headers, self._body_seconds = headers, body_seconds
         self._body_limit = UPLOAD_BYTES if self._content_type.startswith(b"multipart/") else BODY_BYTES
         self._body_deadline: float | None = None
-        self._body_ended = self._client_gone = False
+        self._body_ended = self._is_open_stream = False
         self._bytes_in = self._bytes_out = 0
         self._status: int | None = None
         self._began = clock.monotonic()
@@ -99,6 +99,11 @@ class _Exchange:
             await app(self._scope, self._on_receive, self._on_send)
         except Problem as problem:
             await self._fail(problem)
+        except asyncio.CancelledError:
+            # The server stops. A stream ends here in good order, and its client comes back to another server.
+            if not self._is_open_stream:
+                raise
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
         except Exception as crash:
             _log.error("unhandled_error", operation=self._operation, exc_info=crash)
             await self._fail(Problem())
@@ -132,7 +137,7 @@ class _Exchange:
             return await self._receive()
         message = await self._next_part()
         if message["type"] == "http.disconnect":
-            self._client_gone = self._body_ended = True
+            self._body_ended = True
         else:
             self._body_ended = not message.get("more_body", False)
             self._count_in(len(message.get("body", b"")))
@@ -159,11 +164,14 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self._status = message["status"]
             self._answered_after = clock.monotonic() - self._began
-            message = dict(message, headers=self._complete(message.get("headers", [])))
+            headers = self._complete(message.get("headers", []))
+            self._is_open_stream = all(name != b"content-length" for name, _ in headers)
+            message = dict(message, headers=headers)
         elif message["type"] == "http.response.body":
             if self._is_head:
                 message = {"type": "http.response.body", "more_body": message.get("more_body", False)}
             self._bytes_out += len(message.get("body", b""))
+            self._is_open_stream &= message.get("more_body", False)
         await self._send(message)
 
     def _complete(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -44,6 +44,7 @@ _TAGS = {
     "staff": "Staff and their grants 工作人员与授权",
     "live": "Live updates 实时动态",
     "wechat": "Called by WeChat 微信回调",
+    "notifications": "Messages to the caller 消息通知",
     "operations": "Health and metrics 运行状态",
 }
 _PROBLEMS: dict[str, type[Problem]] = {

@@ -15,7 +15,7 @@ from app.problems import render
 from app.settings import settings
 
 HEADER_SECONDS = 10.0
-_GRACE_SECONDS = 10
+_GRACE_SECONDS = 5
 _OPEN_FILES = 65_536
 
 

@@ -157,6 +157,7 @@ class Worker:
         lost = await leases.renew(list(self._running.values()))
         for running, lease in list(self._running.items()):
             if lease in lost:
+                _log.warning("lease_lost", kind=lease.kind, task=str(lease.task_id))
                 running.cancel()
 
     async def _drain(self) -> None:
@@ -184,7 +185,8 @@ def _failed(lease: Lease, kind: Kind, failure: Exception) -> dict[str, object]:
     seconds = min(_FIRST_RETRY_SECONDS * 2 ** (lease.attempt - 1), _LAST_RETRY_SECONDS)
     if isinstance(failure, Retry):
         seconds = max(seconds, failure.after)
-    return _due_in(seconds * random.uniform(0.8, 1.2))  # noqa: S311 - no secret | {"last_error": error}
+    jitter = random.uniform(0.8, 1.2)  # noqa: S311 - no secret
+    return _due_in(seconds * jitter) | {"last_error": error}
 
 
 def _due_in(seconds: float) -> dict[str, object]:

@@ -214,6 +214,12 @@ async def show_to_public(*hazard_ids: str) -> None:
         )
 
 
+async def change(hazard_id: str, **columns: object) -> None:
+    """Put a stored hazard into another situation, such as another time."""
+    async with database.transaction() as session:
+        await session.execute(update(Hazard).where(Hazard.id == UUID(hazard_id)).values(**columns))
+
+
 async def row_of(hazard_id: str) -> Hazard:
     """What is stored."""
     async with database.reading() as session:

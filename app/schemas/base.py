@@ -42,10 +42,10 @@ def _printable(text: str) -> str:
 
 
 _UNSEEN = "\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff\ufffe\uffff"
-_TEXT = AfterValidator(_printable)
+Printable = AfterValidator(_printable)
 
-ShortText = Annotated[str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True), _TEXT]
-LongText = Annotated[str, StringConstraints(min_length=1, max_length=500, strip_whitespace=True), _TEXT]
+ShortText = Annotated[str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True), Printable]
+LongText = Annotated[str, StringConstraints(min_length=1, max_length=500, strip_whitespace=True), Printable]
 Longitude = Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False)]
 Latitude = Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)]
 

@@ -5,12 +5,16 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, Field, StringConstraints
 
-from app.schemas.base import Read, ShortText, Strict
+from app.schemas.base import Printable, Read, Strict
 from app.schemas.hazards import Id
 from app.schemas.households import HouseholdBrief
 
-Nickname = Annotated[ShortText, Field(max_length=30)]
-Secret = Annotated[str, StringConstraints(min_length=1, max_length=100), Field(repr=False)]
+Nickname = Annotated[str, StringConstraints(min_length=1, max_length=30, strip_whitespace=True), Printable]
+RealName = Annotated[
+    str, StringConstraints(min_length=1, max_length=50, strip_whitespace=True), Printable, Field(repr=False)
+]
+IdNumber = Annotated[str, StringConstraints(min_length=1, max_length=40), Field(repr=False)]
+Code = Annotated[str, StringConstraints(min_length=1, max_length=100), Field(repr=False)]
 
 
 class ResidentMe(Read):
@@ -42,7 +46,7 @@ class ResidentMeUpdate(Strict):
 class PhoneBind(Strict):
     """The code of WeChat's phone button, good for five minutes and once."""
 
-    code: Secret
+    code: Code
 
     model_config = {"json_schema_extra": {"examples": [{"code": "demo:li"}]}}
 
@@ -50,8 +54,8 @@ class PhoneBind(Strict):
 class IdentitySet(Strict):
     """The name and the number of the resident identity card."""
 
-    real_name: Annotated[ShortText, Field(max_length=50, repr=False)]
-    id_number: Annotated[Secret, Field(max_length=40)]
+    real_name: RealName
+    id_number: IdNumber
 
     model_config = {
         "json_schema_extra": {"examples": [{"real_name": "李明", "id_number": "11010519491231002X"}]}

@@ -4,10 +4,10 @@ from enum import StrEnum
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, StringConstraints
 
 from app.models.staff import Role
-from app.schemas.base import LongText, Read, Strict
+from app.schemas.base import Printable, Read, Strict
 
 
 class RevealField(StrEnum):
@@ -27,7 +27,10 @@ class ReporterField(StrEnum):
 
 
 Reason = Annotated[
-    LongText, Field(min_length=5, repr=False, description="Why; the resident reads this in the access log.")
+    str,
+    StringConstraints(min_length=5, max_length=500, strip_whitespace=True),
+    Printable,
+    Field(repr=False, description="Why; the resident reads this in the access log."),
 ]
 
 

@@ -38,6 +38,7 @@ _HOUR = timedelta(hours=1)
 _LIST = "list_my_access_log"
 _RESIDENT = "reveal_resident"
 _REPORTER = "reveal_hazard_reporter"
+_WORKING = (AssignmentStatus.ASSIGNED, AssignmentStatus.CHECKED_IN, AssignmentStatus.DONE)
 _SECRET = ("phone", "real_name", "id_number", "addresses")
 
 
@@ -144,7 +145,7 @@ async def _dispatched_to(session: AsyncSession, caller: Caller, hazard: Hazard) 
     """The grant in an organisation that works on this hazard."""
     found = await session.scalars(
         select(HazardAssignment.organisation_id).where(
-            HazardAssignment.hazard_id == hazard.id, HazardAssignment.status != AssignmentStatus.RELEASED
+            HazardAssignment.hazard_id == hazard.id, HazardAssignment.status.in_(_WORKING)
         )
     )
     working = set(found)

@@ -34,7 +34,9 @@ class Described:
     @property
     def ids(self) -> list[str]:
         """The parameters of the path that name something by its id."""
-        return [each["name"] for each in self.parameters if each["in"] == "path" and each["name"].endswith("_id")]
+        return [
+            each["name"] for each in self.parameters if each["in"] == "path" and each["name"].endswith("_id")
+        ]
 
     @property
     def parameters(self) -> list[Json]:

@@ -1,0 +1,97 @@
+"""Sends the requests of the cases, and reads no further than the head of an answer that never ends."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+import httpx
+from starlette.types import ASGIApp, Message
+
+from tests.contract.cases import Ask
+from tests.contract.routes import OPERATIONS, Json
+
+STREAM = "stream_events"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back: all of it, or only the head of a stream."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+    @property
+    def code(self) -> str | None:
+        """Which problem it is."""
+        if self.status < 400:
+            return None
+        body: Json = json.loads(self.text)
+        return str(body["code"])
+
+
+def address(operation: str, ask: Ask) -> str:
+    """The path with its ids."""
+    return OPERATIONS[operation].path.format(**{name: str(value) for name, value in ask.ids.items()})
+
+
+async def send(
+    application: ASGIApp, client: httpx.AsyncClient, operation: str, ask: Ask, headers: Mapping[str, str]
+) -> Answer:
+    """One request as the document describes it."""
+    path = address(operation, ask)
+    if operation == STREAM:
+        return await head_of(application, path, headers)
+    query: dict[str, str] = {name: str(value) for name, value in ask.query.items()}
+    response = await client.request(
+        OPERATIONS[operation].method,
+        path,
+        params=query or None,
+        json=ask.body,
+        data=ask.form or None,
+        files={"file": ("photo.jpg", ask.file, "image/jpeg")} if ask.file else None,
+        headers=dict(headers),
+    )
+    return Answer(response.status_code, response.headers, response.text)
+
+
+async def head_of(application: ASGIApp, path: str, headers: Mapping[str, str]) -> Answer:
+    """Status and headers of a stream, and its whole body when it is a refusal; then the client hangs up."""
+    began = asyncio.Event()
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        if not sent:
+            sent.append({"type": "http.request"})
+            return {"type": "http.request", "body": b"", "more_body": False}
+        await began.wait()
+        return {"type": "http.disconnect"}
+
+    answered: list[Message] = []
+
+    async def answer(message: Message) -> None:
+        answered.append(message)
+        if message["type"] == "http.response.body":
+            began.set()
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": urlencode({}).encode(),
+        "root_path": "",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+        "server": ("testserver", 80),
+        "client": ("10.9.9.9", 40_000),
+    }
+    await asyncio.wait_for(application(scope, receive, answer), 10)
+    head = answered[0]
+    found = {name.decode(): value.decode() for name, value in head["headers"]}
+    body = b"".join(message.get("body", b"") for message in answered[1:])
+    return Answer(head["status"], found, body.decode())
