@@ -19,6 +19,7 @@ from app.models import (
     reveals,
     sessions,
     staff,
+    sync,
     tasks,
 )
 
@@ -41,5 +42,6 @@ __all__ = [
     "reveals",
     "sessions",
     "staff",
+    "sync",
     "tasks",
 ]
