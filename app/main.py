@@ -21,6 +21,7 @@ from app.outside import SANDBOX_PATH, outside
 from app.routers import (
     api_keys,
     consents,
+    events,
     hazard_categories,
     hazard_exports,
     hazards,
@@ -33,6 +34,7 @@ from app.routers import (
     residents,
     sessions,
     staff,
+    sync,
 )
 from app.sandbox.wechat import create_sandbox
 from app.services.operations import weak_durability
@@ -53,6 +55,8 @@ ROUTERS = (
     hazards.router,
     hazard_exports.router,
     api_keys.router,
+    events.router,
+    sync.router,
 )
 _log = structlog.get_logger("main")
 

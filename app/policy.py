@@ -88,6 +88,11 @@ def _both(roles: frozenset[Role]) -> Rule:
     return Rule(resident=True, roles=roles)
 
 
+def _keys(scope: str, roles: frozenset[Role] = frozenset()) -> Rule:
+    """A system with a key of this scope, and perhaps some staff."""
+    return Rule(roles=roles, scopes=frozenset({scope}))
+
+
 def _own(*, resident: bool = False, step_up: bool = False, during: Iterable[Duty]) -> Rule:
     """About the caller's own account."""
     return Rule(resident=resident, roles=ALL_STAFF, step_up=step_up, ungranted=True, during=frozenset(during))
@@ -185,6 +190,13 @@ POLICY: dict[str, Rule] = {
     "read_api_key": _staff(KEY_ADMINS),
     "rotate_api_key": _staff(KEY_ADMINS, step_up=True),
     "revoke_api_key": _staff(KEY_ADMINS),
+    # the district platform
+    "list_events": _keys("events:read", KEY_ADMINS | {_R.AUDITOR}),
+    "receive_district_event": _anyone(),
+    "compare_district_watermarks": _anyone(),
+    "read_watermarks": _keys("events:read", KEY_ADMINS | {_R.AUDITOR}),
+    "read_code_mappings": _staff(KEY_ADMINS | {_R.AUDITOR}),
+    "replace_code_mappings": _staff(KEY_ADMINS, step_up=True),
     # live and outside
     "stream_events": _both(CASE_READERS),
     "verify_wechat_push": _anyone(),

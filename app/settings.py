@@ -8,11 +8,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.crypto import DEV_SECRET_KEYS, Keyring
 from app.sandbox.credentials import (
+    DEV_WEBHOOK_SECRET,
     SANDBOX_APPID,
     SANDBOX_PUSH_AES_KEY,
     SANDBOX_PUSH_TOKEN,
     SANDBOX_SECRET,
 )
+from app.standard_webhooks import key_of
 
 WECHAT_API = "https://api.weixin.qq.com"
 
@@ -47,6 +49,8 @@ class Settings(BaseSettings):
     wechat_push_aes_key: str = ""
     wechat_template_progress: str = ""
 
+    district_webhook_secret: str = DEV_WEBHOOK_SECRET
+
     worker: Literal["embedded", "external"] = "embedded"
     worker_poll_seconds: float = Field(default=2.0, gt=0, le=60)
     job_lease_seconds: float = Field(default=60.0, gt=0, le=3600)
@@ -68,6 +72,18 @@ class Settings(BaseSettings):
     def _usable_keys(cls, value: str) -> str:
         Keyring(value)
         return value
+
+    @field_validator("district_webhook_secret")
+    @classmethod
+    def _usable_secrets(cls, value: str) -> str:
+        for secret in value.split():
+            key_of(secret)
+        return value
+
+    @property
+    def district_keys(self) -> list[bytes]:
+        """What the district may sign with: several during a rotation, none when it is not connected."""
+        return [key_of(secret) for secret in self.district_webhook_secret.split()]
 
     @property
     def is_sqlite(self) -> bool:
@@ -107,6 +123,8 @@ class Settings(BaseSettings):
         for name, known in _SANDBOX_VALUES.items():
             if getattr(self, name) == known:
                 found.append(f"JINCAI_{name.upper()} is a published sandbox value")
+        if self.district_webhook_secret == DEV_WEBHOOK_SECRET:
+            found.append("JINCAI_DISTRICT_WEBHOOK_SECRET is the published development secret")
         if self.clock_offset_seconds:
             found.append("JINCAI_CLOCK_OFFSET_SECONDS must be 0")
         if not self.public_url.startswith("https://"):

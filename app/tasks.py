@@ -22,6 +22,7 @@ from app.services import (
     personal_data,
     reviews,
     sessions,
+    sync,
 )
 
 Sweep = Callable[[AsyncSession], Awaitable[int]]
@@ -68,6 +69,7 @@ KINDS: dict[str, Kind] = {
     reviews.TEXT: Kind(reviews.review_text, attempts=20),
     reviews.MEDIA: Kind(reviews.review_media, attempts=20),
     reviews.VERDICT: Kind(reviews.apply_verdict, attempts=8),
+    sync.TASK: Kind(sync.apply_case, attempts=20),
     "sweep.logins": Kind(_purge_logins, attempts=3),
     "sweep.rows": _sweeping(cleanup.sweep),
     "sweep.files": _sweeping(media.erase_unused, hazard_exports.erase_expired),

@@ -28,6 +28,10 @@ class SyncCase(Entity, Subject):
     hazard_id: Mapped[UUID | None] = mapped_column(ForeignKey("hazards.id"), unique=True)
     applied_seq: Mapped[int] = mapped_column(default=0)
 
+    def bind(self, hazard_id: UUID) -> None:
+        """The hazard that this case is here."""
+        self.hazard_id = hazard_id
+
     def advance(self, seq: int) -> None:
         """The next number is applied."""
         if seq != self.applied_seq + 1:

@@ -32,6 +32,14 @@ async def ours(session: AsyncSession, kind: MappingKind, theirs: str) -> str | N
     return code if code in await _known(session, kind, [code]) else None
 
 
+async def missing(session: AsyncSession, category_code: str, region_code: str) -> str | None:
+    """Which of two codes of theirs we have nothing for, as a reason to wait; None when both are known."""
+    for kind, code in ((MappingKind.CATEGORY, category_code), (MappingKind.REGION, region_code)):
+        if await ours(session, kind, code) is None:
+            return f"{UNMAPPED}{kind} {code}"
+    return None
+
+
 async def theirs(session: AsyncSession) -> dict[str, str]:
     """Their region code for each of ours that is mapped."""
     rows = await session.execute(

@@ -5,11 +5,11 @@ from collections import defaultdict
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select, true
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import clock, events
-from app.auth import SYSTEM
+from app.auth import SYSTEM, Caller
 from app.clock import SHANGHAI
 from app.db import insert
 from app.ids import new_id
@@ -24,14 +24,14 @@ from app.schemas.sync import (
     WatermarkCommunity,
     Watermarks,
 )
-from app.services import code_mappings
+from app.services import code_mappings, scopes
 
 Cases = Mapping[str, str]
 
 
-async def ours(session: AsyncSession, day: date) -> OurWatermarks:
+async def ours(session: AsyncSession, caller: Caller, day: date) -> OurWatermarks:
     """Our counts and checksums of one business day, by the district's region codes."""
-    cases = await _cases(session, day)
+    cases = await _cases(session, day, scopes.within(Hazard.region_id, caller.scope("read_watermarks")))
     return OurWatermarks(
         day=day,
         communities=[
@@ -43,7 +43,7 @@ async def ours(session: AsyncSession, day: date) -> OurWatermarks:
 
 async def compare(session: AsyncSession, message_id: str, body: Watermarks) -> DriftReport:
     """Theirs against ours; kept, and alarmed when they differ. The same message compares once."""
-    held = await _cases(session, body.day)
+    held = await _cases(session, body.day, true())
     theirs = {community.region_code: community for community in body.communities}
     communities = [
         _drift(code, held.get(code, {}), theirs.get(code)) for code in sorted(held.keys() | theirs.keys())
@@ -83,14 +83,14 @@ def _drift(code: str, held: Cases, theirs: WatermarkCommunity | None) -> Communi
     )
 
 
-async def _cases(session: AsyncSession, day: date) -> dict[str, dict[str, str]]:
+async def _cases(session: AsyncSession, day: date, chosen: ColumnElement[bool]) -> dict[str, dict[str, str]]:
     """Status by case, by community, of hazards filed that day in Shanghai. Cases of theirs go by their id."""
     start = datetime.combine(day, time(), SHANGHAI).astimezone(UTC)
     rows = await session.execute(
         select(Hazard.id, Hazard.status, Region.code, SyncCase.case_key)
         .join(Region, Region.id == Hazard.community_id)
         .join(SyncCase, SyncCase.hazard_id == Hazard.id, isouter=True)
-        .where(Hazard.created_at >= start, Hazard.created_at < start + timedelta(days=1))
+        .where(chosen, Hazard.created_at >= start, Hazard.created_at < start + timedelta(days=1))
     )
     codes = await code_mappings.theirs(session)
     cases: dict[str, dict[str, str]] = defaultdict(dict)
