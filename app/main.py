@@ -10,7 +10,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from app import __version__, api_key_auth, clock, docs_pages, logs, problems
+from app import __version__, api_key_auth, clock, docs_pages, logs, problems, worker
 from app.db import database, sqlite_has_wal_bug
 from app.edge import Edge
 from app.errors import Problem
@@ -28,19 +28,24 @@ from app.routers import (
     households,
     me,
     media,
+    notifications,
     operations,
     organisations,
     regions,
     residents,
     sessions,
     staff,
+    stream,
     sync,
+    wechat,
 )
 from app.sandbox.wechat import create_sandbox
 from app.services.operations import weak_durability
 from app.settings import settings
 
+# A request is compared with one route after another: what is asked most often comes first.
 ROUTERS = (
+    hazards.router,
     operations.router,
     sessions.router,
     me.router,
@@ -52,11 +57,13 @@ ROUTERS = (
     organisations.router,
     media.router,
     hazard_categories.router,
-    hazards.router,
     hazard_exports.router,
     api_keys.router,
     events.router,
     sync.router,
+    notifications.router,
+    stream.router,
+    wechat.router,
 )
 _log = structlog.get_logger("main")
 
@@ -134,6 +141,8 @@ async def _lifespan(sandbox: ASGIApp | None) -> AsyncIterator[None]:
         await stack.enter_async_context(outside.opened(sandbox))
         await stack.enter_async_context(api_key_auth.counting())
         await _tell_what_is_odd(sandbox)
+        if settings.worker == "embedded":
+            await stack.enter_async_context(worker.embedded())
         # What lives now lives until the end: the collector need not look at it with every request.
         gc.collect()
         gc.freeze()

@@ -43,6 +43,12 @@ class Story:
     second_department: UUID
     second_officer: Person
 
+    @property
+    def spot(self) -> dict[str, float]:
+        """A point well inside the grid, in GCJ-02."""
+        lng, lat = self.places.centres[self.places.grid]
+        return {"lng": lng, "lat": lat}
+
     async def post(
         self, who: Person | None, path: str, body: object = None, *, key: str | None = None
     ) -> httpx.Response:
@@ -75,7 +81,7 @@ class Story:
         body: Json = {
             "category": CATEGORY,
             "description": DESCRIPTION,
-            "location": self.places.point(self.places.grid),
+            "location": self.spot,
         }
         body |= changes
         if "media_ids" not in changes:
@@ -109,7 +115,7 @@ class Story:
         return await self.take(who or self.officer, hazard_id, "refuse", {"reason": "不属于我单位职责"})
 
     async def check_in(self, hazard_id: str, who: Person | None = None) -> Json:
-        body = {"location": self.places.point(self.places.grid)}
+        body = {"location": self.spot}
         return await self.take(who or self.officer, hazard_id, "check-in", body)
 
     async def resolve(self, hazard_id: str, who: Person | None = None, **body: object) -> Json:

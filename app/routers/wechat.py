@@ -11,7 +11,17 @@ from app.services import wechat_pushes
 router = APIRouter(prefix="/v1/wechat", tags=["wechat"], route_class=Operation)
 
 _Signed = Annotated[str, Query(max_length=200)]
-_EVENT = {"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}, "required": True}}
+_EVENT = {
+    "requestBody": {
+        "content": {
+            "application/json": {
+                "schema": {"type": "object"},
+                "example": {"ToUserName": "gh_0123456789ab", "Encrypt": "bm90IGEgcmVhbCBwdXNo"},
+            }
+        },
+        "required": True,
+    }
+}
 
 
 @router.get("/push", response_class=PlainTextResponse)

@@ -31,6 +31,8 @@ class MessageQuotaAdd(Strict):
     template_id: Annotated[str, Field(min_length=1, max_length=100)]
     count: Annotated[int, Field(ge=1, le=10)] = 1
 
+    model_config = {"json_schema_extra": {"examples": [{"template_id": "sandbox-progress", "count": 1}]}}
+
 
 class MessageQuotaRead(Read):
     """How many messages of this template the resident will still take."""

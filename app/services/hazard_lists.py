@@ -54,7 +54,8 @@ async def page(
     query = _due_first(query, cursor) if wanted.order == "due" else _newest_first(query, cursor)
     rows = list(await session.scalars(query.limit(limit + 1)))
     more = _cursor_behind(rows[limit - 1], wanted) if len(rows) > limit else None
-    return Page(items=await hazard_views.summarise(session, caller, rows[:limit]), next_cursor=more)
+    items = await hazard_views.summarise(session, caller, rows[:limit], public=wanted.scope == "public")
+    return Page(items=items, next_cursor=more)
 
 
 async def nearby(
@@ -85,6 +86,7 @@ def conditions(wanted: Filter) -> list[ColumnElement[bool]]:
     box = wanted.box
     below = select(RegionAncestor.region_id).where(RegionAncestor.ancestor_id == wanted.region_id)
     late = Hazard.overdue_at.is_not(None) if wanted.overdue else Hazard.overdue_at.is_(None)
+    soon = Hazard.due_at < wanted.due_before if wanted.due_before else true()
     possible = [
         (wanted.statuses, Hazard.status.in_(wanted.statuses)),
         (wanted.category, Hazard.category == wanted.category),
@@ -92,7 +94,7 @@ def conditions(wanted: Filter) -> list[ColumnElement[bool]]:
         (wanted.region_id, Hazard.region_id.in_(below)),
         (wanted.handler_id, Hazard.handler_id == wanted.handler_id),
         (wanted.overdue is not None, late),
-        (wanted.due_before, Hazard.due_at < wanted.due_before),
+        (wanted.due_before, soon),
         (box, box_holds(box) if box else true()),
     ]
     return [condition for asked, condition in possible if asked]

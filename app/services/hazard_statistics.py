@@ -128,13 +128,8 @@ def _count(
 def _row(key: str, named: tuple[UUID | None, str] | None, cell: _Cell, public: bool) -> HazardStatisticsRow:
     region_id, name = named or (None, None)
     if public and len(cell.people) < MIN_PEOPLE:
-        return HazardStatisticsRow.model_construct(
-            **dict.fromkeys(HazardStatisticsRow.model_fields),
-            key=key,
-            name=name,
-            region_id=region_id,
-            suppressed=True,
-        )
+        known = {"key": key, "name": name, "region_id": region_id, "suppressed": True}
+        return HazardStatisticsRow.model_validate(dict.fromkeys(HazardStatisticsRow.model_fields) | known)
     counts = cell.counts
     return HazardStatisticsRow(
         key=key,

@@ -110,15 +110,20 @@ async def describe(session: AsyncSession, caller: Caller, hazard: Hazard) -> Haz
 
 
 async def summarise(
-    session: AsyncSession, caller: Caller, rows: Sequence[Hazard], distances: dict[UUID, int] | None = None
+    session: AsyncSession,
+    caller: Caller,
+    rows: Sequence[Hazard],
+    distances: dict[UUID, int] | None = None,
+    *,
+    public: bool = False,
 ) -> list[HazardSummary]:
-    """Rows of a list, with one query for all their first pictures."""
+    """Rows of a list, with one query for all their first pictures; `public` ones as everybody may see them."""
     pictures: dict[UUID, list[Media]] = defaultdict(list)
     if rows:
         for each in await media.of_subjects(session, [row.id for row in rows], MediaPurpose.HAZARD):
             if each.subject_id is not None:
                 pictures[each.subject_id].append(each)
-    return [_summary(caller, row, pictures[row.id], (distances or {}).get(row.id)) for row in rows]
+    return [_summary(caller, row, pictures[row.id], (distances or {}).get(row.id), public) for row in rows]
 
 
 async def timeline(session: AsyncSession, caller: Caller, hazard_id: UUID) -> Timeline:
@@ -142,9 +147,9 @@ async def timeline(session: AsyncSession, caller: Caller, hazard_id: UUID) -> Ti
 
 
 def _summary(
-    caller: Caller, hazard: Hazard, pictures: Sequence[Media], distance_m: int | None
+    caller: Caller, hazard: Hazard, pictures: Sequence[Media], distance_m: int | None, public: bool
 ) -> HazardSummary:
-    inside = _is_inside(caller, hazard)
+    inside = _is_mine(caller, hazard) if public else _is_inside(caller, hazard)
     shown = next((each for each in pictures if inside or media.shown_to_public(each)), None)
     return HazardSummary(
         id=hazard.id,

@@ -466,6 +466,23 @@ async def test_many_sources_cannot_keep_the_owner_of_a_second_factor_out(
     assert (await sign_in(client, plain)).status_code == 201
 
 
+async def test_a_held_account_says_nothing_about_its_password(
+    application: ASGIApp, places: Places, advance: Advance
+) -> None:
+    """Neither by the answer nor by how soon the next ones are slowed down."""
+    person = await make_staff(Role.COMMUNITY_MANAGER, places.community)
+    for number in range(11):
+        async with new_client(application, f"198.51.100.{number}") as source:
+            answers = [await sign_in(source, person, password="wrong") for _ in range(5)]
+            advance(int(answers[-1].headers.get("retry-after", 0)) if number < 10 else 0)
+    for password in (PASSWORD, "wrong"):
+        async with new_client(application) as source:
+            answers = [await sign_in(source, person, password=password, totp="000000") for _ in range(7)]
+        assert {problem(answer) for answer in answers} == {(429, "too_many_attempts")}
+        waits = [int(answer.headers["retry-after"]) for answer in answers]
+        assert min(waits[:6]) > 2 >= waits[6]
+
+
 async def test_idle_counts_are_dropped(db: Database, client: httpx.AsyncClient, places: Places) -> None:
     person = await make_staff(Role.GRID_WORKER, places.grid)
     await sign_in(client, person, password="wrong")
