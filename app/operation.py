@@ -88,6 +88,13 @@ class Operation(APIRoute):
             raise UnsupportedMediaType
 
 
+class LenientOperation(Operation):
+    """For standards whose clients send parameters that we do not know: they are ignored."""
+
+    def _check_query(self, request: Request) -> None:
+        return
+
+
 async def _identify(request: Request) -> Caller | None:
     """A bearer token or an API key, never both: a request has one caller."""
     authorization, key = request.headers.get("authorization"), request.headers.get("x-api-key")
@@ -95,6 +102,11 @@ async def _identify(request: Request) -> Caller | None:
         return await auth.identify(authorization)
     if authorization is not None:
         raise Unauthenticated
+    return await identify_key(request, key)
+
+
+async def identify_key(request: Request, key: str) -> Caller:
+    """The caller behind an API key of this request."""
     return await api_key_auth.identify(key, client_address(request.scope, settings.trusted_proxies))
 
 

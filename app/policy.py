@@ -190,6 +190,14 @@ POLICY: dict[str, Rule] = {
     "read_api_key": _staff(KEY_ADMINS),
     "rotate_api_key": _staff(KEY_ADMINS, step_up=True),
     "revoke_api_key": _staff(KEY_ADMINS),
+    # the open reporting standard
+    "read_open311_discovery": _anyone(),
+    "list_open311_services": _anyone(),
+    "read_open311_service": _anyone(),
+    "create_open311_request": Rule(anonymous=True, scopes=frozenset({"reports:write"})),
+    "read_open311_token": _anyone(),
+    "list_open311_requests": _anyone(),
+    "read_open311_request": _anyone(),
     # the district platform
     "list_events": _keys("events:read", KEY_ADMINS | {_R.AUDITOR}),
     "receive_district_event": _anyone(),

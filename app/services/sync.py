@@ -127,11 +127,12 @@ async def parked(session: AsyncSession, limit: int) -> list[tuple[str, int, str,
 async def _lock_case(session: AsyncSession, case_key: str) -> SyncCase:
     """The case, made when it is new. The id of a hazard of ours is the key of a case that we sent."""
     hazard_id = await _own_hazard(session, case_key)
-    known = await session.scalar(
-        select(SyncCase).where(SyncCase.hazard_id == hazard_id, hazard_id is not None).with_for_update()
-    )
-    if known is not None:
-        return known
+    if hazard_id is not None:
+        known = await session.scalar(
+            select(SyncCase).where(SyncCase.hazard_id == hazard_id).with_for_update()
+        )
+        if known is not None:
+            return known
     values = {
         "id": new_id(),
         "created_at": clock.now(),
