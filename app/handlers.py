@@ -10,10 +10,10 @@ from sqlalchemy import select
 from app.leases import GiveUp, Lease
 from app.models.events import Event
 from app.sequencer import Handler, Handlers, name_of
-from app.services import notifications, stream
+from app.services import notifications, stream, webhook_deliveries
 
 HANDLERS: Handlers = {
-    "": (stream.announce,),
+    "": (stream.announce, webhook_deliveries.fan_out),
     "hazard.": (notifications.tell,),
 }
 

@@ -38,6 +38,7 @@ from app.routers import (
     staff,
     stream,
     sync,
+    webhooks,
     wechat,
 )
 from app.sandbox.wechat import create_sandbox
@@ -63,6 +64,8 @@ ROUTERS = (
     events.router,
     sync.router,
     open311.router,
+    webhooks.endpoints,
+    webhooks.deliveries,
     notifications.router,
     stream.router,
     wechat.router,

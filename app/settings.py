@@ -1,5 +1,6 @@
 """What an operator may set: environment variables with the prefix `JINCAI_`, checked before anything starts."""
 
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal
 
@@ -49,6 +50,8 @@ class Settings(BaseSettings):
     wechat_push_aes_key: str = ""
     wechat_template_progress: str = ""
 
+    webhook_retry_seconds: str = "5,30,300,1800,7200,18000,36000,50400,72000,86400,86400"
+    webhook_allow_cidrs: str = ""
     district_webhook_secret: str = DEV_WEBHOOK_SECRET
 
     worker: Literal["embedded", "external"] = "embedded"
@@ -72,6 +75,30 @@ class Settings(BaseSettings):
     def _usable_keys(cls, value: str) -> str:
         Keyring(value)
         return value
+
+    @field_validator("webhook_retry_seconds")
+    @classmethod
+    def _usable_schedule(cls, value: str) -> str:
+        if not value or not all(0 < float(part) <= 604_800 for part in value.split(",")):
+            raise ValueError("a comma list of seconds up to a week")
+        return value
+
+    @field_validator("webhook_allow_cidrs")
+    @classmethod
+    def _usable_networks(cls, value: str) -> str:
+        for part in filter(None, value.split(",")):
+            ip_network(part.strip())
+        return value
+
+    @property
+    def webhook_waits(self) -> list[float]:
+        """Seconds to wait after the first failed attempt, the second and so on; then the delivery is dead."""
+        return [float(part) for part in self.webhook_retry_seconds.split(",")]
+
+    @property
+    def webhook_networks(self) -> list[IPv4Network | IPv6Network]:
+        """Networks that webhooks may be sent to although they are not public."""
+        return [ip_network(part.strip()) for part in filter(None, self.webhook_allow_cidrs.split(","))]
 
     @field_validator("district_webhook_secret")
     @classmethod
@@ -123,13 +150,20 @@ class Settings(BaseSettings):
         for name, known in _SANDBOX_VALUES.items():
             if getattr(self, name) == known:
                 found.append(f"JINCAI_{name.upper()} is a published sandbox value")
-        if self.district_webhook_secret == DEV_WEBHOOK_SECRET:
-            found.append("JINCAI_DISTRICT_WEBHOOK_SECRET is the published development secret")
-        if self.clock_offset_seconds:
-            found.append("JINCAI_CLOCK_OFFSET_SECONDS must be 0")
-        if not self.public_url.startswith("https://"):
-            found.append("JINCAI_PUBLIC_URL must start with https://")
-        return found
+        return found + self._unsafe_outside()
+
+    def _unsafe_outside(self) -> list[str]:
+        wrong = {
+            "JINCAI_CLOCK_OFFSET_SECONDS must be 0": self.clock_offset_seconds != 0,
+            "JINCAI_PUBLIC_URL must start with https://": not self.public_url.startswith("https://"),
+            "JINCAI_DISTRICT_WEBHOOK_SECRET is the published development secret": (
+                self.district_webhook_secret == DEV_WEBHOOK_SECRET
+            ),
+            "JINCAI_WEBHOOK_ALLOW_CIDRS must not open private networks": any(
+                not network.is_global for network in self.webhook_networks
+            ),
+        }
+        return [sentence for sentence, is_wrong in wrong.items() if is_wrong]
 
 
 _REQUIRED_IN_PROD = (

@@ -35,6 +35,16 @@ def open_client(base_url: str, *, transport: Transport | None = None) -> Client:
     )
 
 
+def open_once(deadline_seconds: float) -> Client:
+    """A client for a single request to an address that somebody else chose: no connection outlives it."""
+    return Client(
+        timeout=httpx.Timeout(deadline_seconds),
+        limits=httpx.Limits(max_connections=1, max_keepalive_connections=0),
+        follow_redirects=False,
+        trust_env=False,
+    )
+
+
 def in_process(application: ASGIApp) -> Transport:
     """Reach an ASGI application without a network; its crash is a 500, as it would be over one."""
     return httpx.ASGITransport(app=application, raise_app_exceptions=False)

@@ -21,6 +21,7 @@ from app.models import (
     staff,
     sync,
     tasks,
+    webhooks,
 )
 
 __all__ = [
@@ -44,4 +45,5 @@ __all__ = [
     "staff",
     "sync",
     "tasks",
+    "webhooks",
 ]

@@ -1,0 +1,198 @@
+"""Requests to addresses that other people gave us: resolved and judged each time, and only that address is dialled.
+
+No redirects, no proxies, one deadline over everything, and no more of the answer than is needed.
+"""
+
+import asyncio
+import re
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+import idna
+
+from app import clock
+from app.clients import http
+from app.clients.addresses import Address, Network, is_dialable
+from app.errors import InvalidInput
+
+DEADLINE_SECONDS = 15.0
+MAX_ANSWER_BYTES = 64 * 1024
+_EXCERPT_BYTES = 1024
+_LONGEST_URL = 2_000
+_PORTS = {443, 8443}
+_PLAIN = re.compile(r"[!-~]+")
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e\u4e00-\u9fff\u3000-\u303f\uff00-\uffef]")
+
+
+class UrlRefused(InvalidInput):
+    """Not an ordinary public https address; which rule it breaks is in `detail`."""
+
+    code = "url_refused"
+    title_en, title_zh = "This URL is not allowed", "不允许使用该网址"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A URL, read once."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+    @property
+    def authority(self) -> str:
+        """What goes into the Host header."""
+        standard = 443 if self.scheme == "https" else 80
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == standard else f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one request. `error` is a short word of ours, `excerpt` the cleaned beginning of the answer."""
+
+    status: int | None
+    error: str | None
+    duration_ms: int
+    excerpt: str | None = None
+    retry_after: str | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        """2xx, and nothing else."""
+        return self.status is not None and 200 <= self.status < 300
+
+
+class Outbound:
+    """The only way to dial what somebody else wrote down. `allowed` are networks that the operator trusts."""
+
+    def __init__(self, allowed: Sequence[Network] = ()) -> None:
+        self._allowed = allowed
+
+    async def check(self, url: str) -> Target:
+        """Read and resolve a URL; raises UrlRefused unless every address behind it is an ordinary public one."""
+        target = _read(url, plain_allowed=bool(self._allowed))
+        await self._resolve(target)
+        return target
+
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Outcome:
+        """Send, judged anew. Never raises for what the other side does."""
+        began = clock.monotonic()
+        try:
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                target = _read(url, plain_allowed=bool(self._allowed))
+                address = (await self._resolve(target))[0]
+                return await _send(target, address, headers, body, began)
+        except UrlRefused:
+            return Outcome(None, "url_refused", _since(began))
+        except TimeoutError:
+            return Outcome(None, "timeout", _since(began))
+        except (http.RequestFailed, OSError, ValueError) as failure:
+            return Outcome(None, _word(failure), _since(began))
+
+    async def _resolve(self, target: Target) -> list[Address]:
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            raise _refused("the name cannot be resolved", "域名无法解析") from None
+        addresses = [ip_address(str(entry[4][0])) for entry in found]
+        if not addresses or not all(is_dialable(address, self._allowed) for address in addresses):
+            raise _refused("it leads to an address that is not public", "指向非公网地址")
+        if target.scheme == "http" or target.port not in _PORTS:
+            trusted = [network for network in self._allowed if addresses[0] in network]
+            if not trusted:
+                raise _refused(
+                    "only https on port 443 or 8443 is allowed", "仅允许 https 的 443 或 8443 端口"
+                )
+        return addresses
+
+
+def _read(url: str, *, plain_allowed: bool) -> Target:
+    """Strict on purpose: what browsers forgive, attackers use."""
+    if len(url) > _LONGEST_URL or not _is_plain(url):
+        raise _refused("it has characters that do not belong into a URL", "含有非法字符")
+    try:
+        parts = urlsplit(url)
+        port, host = parts.port, parts.hostname
+    except ValueError:
+        raise _refused("it cannot be read", "无法解析") from None
+    if parts.scheme not in (("https", "http") if plain_allowed else ("https",)):
+        raise _refused("only https is allowed", "仅允许 https")
+    if not host or "@" in parts.netloc or parts.fragment or "\\" in url:
+        raise _refused(
+            "a host is needed, and neither user nor fragment", "必须包含主机名，且不得包含用户信息或片段"
+        )
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return Target(parts.scheme, _ascii_host(host), port or (443 if parts.scheme == "https" else 80), path)
+
+
+def _is_plain(url: str) -> bool:
+    return _PLAIN.fullmatch(url.encode("ascii", "ignore").decode()) is not None and not any(
+        char.isspace() or ord(char) < 0x21 for char in url
+    )
+
+
+def _ascii_host(host: str) -> str:
+    """IDNA 2008 with the mapping of UTS 46; numbers stay numbers and are judged after they are resolved."""
+    if ":" in host:
+        return host
+    try:
+        return idna.encode(host.rstrip("."), uts46=True).decode()
+    except idna.IDNAError:
+        raise _refused("the host name is not valid", "主机名无效") from None
+
+
+async def _send(
+    target: Target, address: Address, headers: Mapping[str, str], body: bytes, began: float
+) -> Outcome:
+    host = f"[{address}]" if address.version == 6 else str(address)
+    url = f"{target.scheme}://{host}:{target.port}{target.path}"
+    sent = {
+        **headers,
+        "Host": target.authority,
+        "Content-Type": "application/json",
+        "User-Agent": "jincai-webhooks",
+    }
+    async with http.open_once(DEADLINE_SECONDS) as client:
+        async with client.stream(
+            "POST", url, headers=sent, content=body, extensions={"sni_hostname": target.host}
+        ) as answer:
+            content = await _beginning(answer)
+            return Outcome(
+                answer.status_code,
+                None,
+                _since(began),
+                _clean(content[:_EXCERPT_BYTES]),
+                answer.headers.get("retry-after"),
+            )
+
+
+async def _beginning(answer: http.Response) -> bytes:
+    """At most 64 KiB, undecoded: a small answer must not unpack into a large one."""
+    content = b""
+    async for chunk in answer.aiter_raw():
+        content += chunk
+        if len(content) >= MAX_ANSWER_BYTES:
+            break
+    return content
+
+
+def _clean(content: bytes) -> str:
+    return _UNPRINTABLE.sub(" ", content.decode("utf-8", "replace")).strip()
+
+
+def _word(failure: Exception) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(failure).__name__).lower()
+
+
+def _since(began: float) -> int:
+    return round((clock.monotonic() - began) * 1000)
+
+
+def _refused(english: str, chinese: str) -> UrlRefused:
+    return UrlRefused.of(("body", "url"), UrlRefused.code, english, chinese)

@@ -1,0 +1,432 @@
+"""Deliveries: one per event and endpoint, in order per subject, tried again later and later, dead in the end."""
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, func, select, tuple_, update
+from sqlalchemy import insert as plain_insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app import clock, pagination
+from app.auth import SYSTEM, Caller
+from app.clients.outbound import Outcome
+from app.db import insert, signal_after_commit
+from app.errors import Conflict, NotFound
+from app.ids import new_id
+from app.models.events import Audience, Event
+from app.models.regions import RegionAncestor
+from app.models.webhooks import (
+    DeliveryStatus,
+    EndpointStatus,
+    WebhookAttempt,
+    WebhookDelivery,
+    WebhookEndpoint,
+)
+from app.schemas.base import Page
+from app.schemas.webhooks import (
+    WebhookAttemptRead,
+    WebhookDeliveryDetail,
+    WebhookDeliveryRead,
+    WebhookReplay,
+    WebhookReplayed,
+)
+from app.services import scopes, webhook_endpoints, webhook_payloads
+from app.services.webhook_endpoints import TOPIC
+from app.settings import settings
+
+LEASE = timedelta(seconds=60)
+_LIST = "list_webhook_deliveries"
+_ROWS = 500
+_JITTER = 0.2
+_LONGEST_WAIT = 86_400.0
+_SLOW_DOWN = (429, 503)
+
+
+class DeliveryNotOver(Conflict):
+    """It is queued, and will be tried by itself."""
+
+    code = "webhook_delivery_not_over"
+    title_en, title_zh = "The delivery is still queued", "该推送仍在队列中"
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """One delivery in the hands of this process until its lease ends."""
+
+    id: UUID
+    token: UUID
+    endpoint_id: UUID
+    subject_id: UUID
+    event_id: UUID
+    attempt: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """An active endpoint as the sender needs it."""
+
+    id: UUID
+    url: str
+    keys: list[bytes]
+    failing: bool
+
+
+async def fan_out(session: AsyncSession, batch: Sequence[Event]) -> None:
+    """Queue what happened for every endpoint that wants it. Runs while events are placed: only inserts."""
+    told = [event for event in batch if event.audience is not Audience.AUDIT and event.region_id is not None]
+    endpoints = list(await session.scalars(select(WebhookEndpoint)))
+    if told and endpoints:
+        above = await _ancestors(session, {event.region_id for event in told if event.region_id})
+        pairs = [
+            (endpoint, event)
+            for event in told
+            for endpoint in endpoints
+            if _wants(endpoint, event.type) and endpoint.region_id in above.get(event.region_id, ())
+        ]
+        await _queue(session, pairs)
+
+
+async def receivers(session: AsyncSession) -> list[Receiver]:
+    """The active endpoints that have something due."""
+    due = select(WebhookDelivery.endpoint_id).where(
+        WebhookDelivery.status == DeliveryStatus.QUEUED,
+        WebhookDelivery.ready,
+        WebhookDelivery.next_at <= clock.now(),
+        WebhookDelivery.endpoint_id == WebhookEndpoint.id,
+    )
+    rows = await session.scalars(
+        select(WebhookEndpoint).where(WebhookEndpoint.status == EndpointStatus.ACTIVE, due.exists())
+    )
+    return [
+        Receiver(
+            row.id,
+            row.url,
+            await webhook_endpoints.signing_keys(session, row.id),
+            row.failing_since is not None,
+        )
+        for row in rows
+    ]
+
+
+async def claim(session: AsyncSession, endpoint_id: UUID, limit: int) -> list[Claimed]:
+    """Take due deliveries of one endpoint, each the earliest of its subject, under a lease."""
+    now, token = clock.now(), new_id()
+    due = (
+        select(WebhookDelivery.id)
+        .where(
+            WebhookDelivery.endpoint_id == endpoint_id,
+            WebhookDelivery.status == DeliveryStatus.QUEUED,
+            WebhookDelivery.ready,
+            WebhookDelivery.next_at <= now,
+        )
+        .order_by(WebhookDelivery.next_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    rows = (
+        await session.execute(
+            update(WebhookDelivery)
+            .where(WebhookDelivery.id.in_(due))
+            .values(attempts=WebhookDelivery.attempts + 1, next_at=now + LEASE, lease_token=token)
+            .returning(WebhookDelivery)
+            .execution_options(synchronize_session=False)
+        )
+    ).scalars()
+    taken = list(rows)
+    events = await _events(session, [row.event_id for row in taken])
+    return [
+        Claimed(
+            row.id,
+            token,
+            row.endpoint_id,
+            row.subject_id,
+            row.event_id,
+            row.attempts,
+            webhook_payloads.body_of(events[row.event_id]),
+        )
+        for row in taken
+    ]
+
+
+async def finish(session: AsyncSession, results: Sequence[tuple[Claimed, Outcome]]) -> None:
+    """Write down how tries ended. Whoever lost the lease in the meantime changes nothing."""
+    now = clock.now()
+    for claimed, outcome in results:
+        over = outcome.succeeded or claimed.attempt > len(settings.webhook_waits)
+        status = DeliveryStatus.DELIVERED if outcome.succeeded else DeliveryStatus.DEAD
+        ended = {"status": status, "finished_at": now, "next_at": now}
+        later = {"next_at": now + timedelta(seconds=_wait(claimed.attempt, outcome, now))}
+        held = await session.scalar(
+            update(WebhookDelivery)
+            .where(WebhookDelivery.id == claimed.id, WebhookDelivery.lease_token == claimed.token)
+            .values(lease_token=None, **(ended if over else later))
+            .returning(WebhookDelivery.id)
+            .execution_options(synchronize_session=False)
+        )
+        if held is None:
+            continue
+        await session.execute(plain_insert(WebhookAttempt).values(_attempt(claimed, outcome, now)))
+        if over:
+            await _promote(session, claimed.endpoint_id, claimed.subject_id)
+
+
+async def note_outcomes(session: AsyncSession, receiver: Receiver, outcomes: Sequence[Outcome]) -> None:
+    """Tell the endpoint how it does, when that is news."""
+    gone = any(outcome.status == 410 for outcome in outcomes)
+    succeeded = any(outcome.succeeded for outcome in outcomes)
+    if gone or not succeeded or receiver.failing:
+        await webhook_endpoints.note(session, SYSTEM, receiver.id, 410 if gone else None, succeeded)
+
+
+async def page(
+    session: AsyncSession,
+    caller: Caller,
+    endpoint_id: UUID | None,
+    status: DeliveryStatus | None,
+    event_id: UUID | None,
+    limit: int,
+    cursor: str | None,
+) -> Page[WebhookDeliveryRead]:
+    """Deliveries to the endpoints of the caller's regions, newest first."""
+    last = pagination.decode_id(_LIST, cursor)
+    query = select(WebhookDelivery).where(_of(caller, _LIST))
+    for condition, asked in (
+        (WebhookDelivery.endpoint_id == endpoint_id, endpoint_id),
+        (WebhookDelivery.status == status, status),
+        (WebhookDelivery.event_id == event_id, event_id),
+        (WebhookDelivery.id < last, last),
+    ):
+        query = query.where(condition) if asked is not None else query
+    rows = list(await session.scalars(query.order_by(WebhookDelivery.id.desc()).limit(limit + 1)))
+    more = pagination.encode(_LIST, str(rows[limit - 1].id)) if len(rows) > limit else None
+    items = [WebhookDeliveryRead.model_validate(row) for row in rows[:limit]]
+    return Page(items=items, next_cursor=more)
+
+
+async def read(session: AsyncSession, caller: Caller, delivery_id: UUID) -> WebhookDeliveryDetail:
+    """One delivery with every try."""
+    row = await session.scalar(
+        select(WebhookDelivery).where(WebhookDelivery.id == delivery_id, _of(caller, "read_webhook_delivery"))
+    )
+    if row is None:
+        raise NotFound
+    tries = await session.scalars(
+        select(WebhookAttempt).where(WebhookAttempt.delivery_id == row.id).order_by(WebhookAttempt.n)
+    )
+    return WebhookDeliveryDetail(
+        **WebhookDeliveryRead.model_validate(row).model_dump(),
+        tries=[WebhookAttemptRead.model_validate(each) for each in tries],
+    )
+
+
+async def retry(session: AsyncSession, caller: Caller, delivery_id: UUID) -> WebhookDeliveryRead:
+    """Send a finished delivery once more, with its original id."""
+    row = await session.scalar(
+        select(WebhookDelivery)
+        .where(WebhookDelivery.id == delivery_id, _of(caller, "retry_webhook_delivery"))
+        .with_for_update(of=WebhookDelivery)
+    )
+    if row is None:
+        raise NotFound
+    if row.status is DeliveryStatus.QUEUED:
+        raise DeliveryNotOver
+    await _requeue(session, [row.id])
+    await session.refresh(row)
+    return WebhookDeliveryRead.model_validate(row)
+
+
+async def replay(
+    session: AsyncSession, caller: Caller, endpoint_id: UUID, body: WebhookReplay
+) -> WebhookReplayed:
+    """Send a window of time again to one endpoint: original ids, in order, also what it was never sent."""
+    endpoint = await webhook_endpoints.find(session, caller, endpoint_id, "replay_webhook_endpoint")
+    below = select(RegionAncestor.region_id).where(RegionAncestor.ancestor_id == endpoint.region_id)
+    events = await session.scalars(
+        select(Event)
+        .where(
+            Event.position.is_not(None),
+            Event.occurred_at >= body.since,
+            Event.occurred_at < body.until,
+            Event.audience != Audience.AUDIT,
+            Event.region_id.in_(below),
+        )
+        .order_by(Event.position)
+    )
+    wanted = [event for event in events if _wants(endpoint, event.type)]
+    known = {
+        row.event_id: row.id
+        for row in await session.execute(
+            select(WebhookDelivery.event_id, WebhookDelivery.id).where(
+                WebhookDelivery.endpoint_id == endpoint.id,
+                WebhookDelivery.status != DeliveryStatus.QUEUED,
+            )
+        )
+    }
+    again = [known[event.id] for event in wanted if event.id in known]
+    await _requeue(session, again)
+    await _queue(session, [(endpoint, event) for event in wanted])
+    return WebhookReplayed(queued=len(wanted))
+
+
+def _wants(endpoint: WebhookEndpoint, type_: str) -> bool:
+    return any(
+        type_.startswith(kind) if kind.endswith(".") else type_ == kind for kind in endpoint.event_types
+    )
+
+
+async def _queue(session: AsyncSession, pairs: Sequence[tuple[WebhookEndpoint, Event]]) -> None:
+    """Insert deliveries. The first of a subject is ready unless an earlier one of it still waits.
+
+    The newest waiting row of each subject is locked: a worker that finishes it waits for this commit, and then finds
+    and readies what was queued behind it.
+    """
+    waiting = await _waiting(session, {event.subject_id for _, event in pairs})
+    now = clock.now()
+    rows = []
+    for endpoint, event in pairs:
+        stream = (endpoint.id, event.subject_id)
+        rows.append(
+            {
+                "id": new_id(),
+                "created_at": now,
+                "endpoint_id": endpoint.id,
+                "event_id": event.id,
+                "type": event.type,
+                "subject_id": event.subject_id,
+                "position": event.position,
+                "status": DeliveryStatus.QUEUED,
+                "ready": stream not in waiting,
+                "attempts": 0,
+                "next_at": now,
+            }
+        )
+        waiting.add(stream)
+    for start in range(0, len(rows), _ROWS):
+        await session.execute(
+            insert(WebhookDelivery).values(rows[start : start + _ROWS]).on_conflict_do_nothing()
+        )
+    signal_after_commit(session, TOPIC)
+
+
+async def _waiting(session: AsyncSession, subjects: Iterable[UUID]) -> set[tuple[UUID, UUID]]:
+    queued = (
+        WebhookDelivery.status == DeliveryStatus.QUEUED,
+        WebhookDelivery.subject_id.in_(list(subjects)),
+    )
+    newest = (
+        select(WebhookDelivery.endpoint_id, WebhookDelivery.subject_id, func.max(WebhookDelivery.position))
+        .where(*queued)
+        .group_by(WebhookDelivery.endpoint_id, WebhookDelivery.subject_id)
+    )
+    key = tuple_(WebhookDelivery.endpoint_id, WebhookDelivery.subject_id, WebhookDelivery.position)
+    rows = await session.execute(
+        select(WebhookDelivery.endpoint_id, WebhookDelivery.subject_id)
+        .where(*queued, key.in_(newest))
+        .with_for_update(read=True)
+    )
+    return {(row.endpoint_id, row.subject_id) for row in rows}
+
+
+async def _requeue(session: AsyncSession, delivery_ids: Sequence[UUID]) -> None:
+    """Finished ones go again, in the order of their positions among what waits."""
+    now = clock.now()
+    rows = (
+        await session.execute(
+            update(WebhookDelivery)
+            .where(WebhookDelivery.id.in_(delivery_ids))
+            .values(
+                status=DeliveryStatus.QUEUED,
+                ready=False,
+                attempts=0,
+                next_at=now,
+                finished_at=None,
+                lease_token=None,
+            )
+            .returning(WebhookDelivery.endpoint_id, WebhookDelivery.subject_id)
+            .execution_options(synchronize_session=False)
+        )
+    ).all()
+    for endpoint_id, subject_id in sorted({(row.endpoint_id, row.subject_id) for row in rows}):
+        await _promote(session, endpoint_id, subject_id)
+    signal_after_commit(session, TOPIC)
+
+
+async def _promote(session: AsyncSession, endpoint_id: UUID, subject_id: UUID) -> None:
+    """The earliest that waits is ready."""
+    first = (
+        select(WebhookDelivery.id)
+        .where(
+            WebhookDelivery.endpoint_id == endpoint_id,
+            WebhookDelivery.subject_id == subject_id,
+            WebhookDelivery.status == DeliveryStatus.QUEUED,
+        )
+        .order_by(WebhookDelivery.position)
+        .limit(1)
+        .scalar_subquery()
+    )
+    await session.execute(
+        update(WebhookDelivery)
+        .where(WebhookDelivery.id == first)
+        .values(ready=True)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _wait(attempt: int, outcome: Outcome, now: datetime) -> float:
+    """Seconds until the next try: by the schedule, give or take a fifth, and not before the receiver wants it."""
+    waits = settings.webhook_waits
+    spread = random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no secret
+    scheduled = waits[min(attempt, len(waits)) - 1] * spread
+    asked = _asked(outcome.retry_after, now) if outcome.status in _SLOW_DOWN else 0.0
+    return max(scheduled, min(asked, _LONGEST_WAIT))
+
+
+def _asked(retry_after: str | None, now: datetime) -> float:
+    if retry_after is None:
+        return 0.0
+    if retry_after.isascii() and retry_after.isdecimal():
+        return float(retry_after[:9])
+    try:
+        return max((parsedate_to_datetime(retry_after) - now).total_seconds(), 0.0)
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def _attempt(claimed: Claimed, outcome: Outcome, now: datetime) -> dict[str, object]:
+    return {
+        "id": new_id(),
+        "created_at": now,
+        "delivery_id": claimed.id,
+        "n": claimed.attempt,
+        "duration_ms": outcome.duration_ms,
+        "status_code": outcome.status,
+        "error": outcome.error,
+        "excerpt": outcome.excerpt,
+    }
+
+
+def _of(caller: Caller, operation: str) -> ColumnElement[bool]:
+    mine = select(WebhookEndpoint.id).where(scopes.within(WebhookEndpoint.region_id, caller.scope(operation)))
+    return WebhookDelivery.endpoint_id.in_(mine)
+
+
+async def _ancestors(session: AsyncSession, region_ids: Iterable[UUID]) -> dict[UUID | None, set[UUID]]:
+    rows = await session.execute(
+        select(RegionAncestor.region_id, RegionAncestor.ancestor_id).where(
+            RegionAncestor.region_id.in_(list(region_ids))
+        )
+    )
+    above: dict[UUID | None, set[UUID]] = {}
+    for row in rows:
+        above.setdefault(row.region_id, set()).add(row.ancestor_id)
+    return above
+
+
+async def _events(session: AsyncSession, ids: Sequence[UUID]) -> dict[UUID, Event]:
+    rows = await session.scalars(select(Event).where(Event.id.in_(ids)))
+    return {row.id: row for row in rows}

@@ -1,0 +1,113 @@
+"""Sends webhooks: so many at once per endpoint, so that a slow one delays nobody, and no transaction while sending."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from uuid import UUID
+
+from app import clock, standard_webhooks
+from app.clients.outbound import Outcome
+from app.db import database
+from app.errors import Unavailable
+from app.outside import outside
+from app.services import webhook_deliveries
+from app.services.webhook_deliveries import Claimed, Receiver
+from app.services.webhook_endpoints import TOPIC
+from app.signals import signals
+
+PER_ENDPOINT = 8
+_IDLE_SECONDS = 1.0
+_BATCH_SECONDS = 0.02
+
+Result = tuple[Receiver, Claimed, Outcome]
+
+
+class Sender:
+    """What this process is sending right now, and what it has not written down yet."""
+
+    def __init__(self) -> None:
+        self._sending: Counter[UUID] = Counter()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._results: list[Result] = []
+        self._wake = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Send until `stop` is set, then let what is under way end."""
+        while not stop.is_set():
+            try:
+                started = await self._start_due()
+                await self._write_down()
+            except Unavailable:
+                started = 0
+                await asyncio.sleep(_IDLE_SECONDS)
+            if not started:
+                await self._rest()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._write_down()
+
+    async def _start_due(self) -> int:
+        """Take what is due, as much as each endpoint has room for."""
+        async with database.reading() as session:
+            waiting = await webhook_deliveries.receivers(session)
+        started = 0
+        for receiver in waiting:
+            room = PER_ENDPOINT - self._sending[receiver.id]
+            if room <= 0:
+                continue
+            async with database.transaction() as session:
+                claimed = await webhook_deliveries.claim(session, receiver.id, room)
+            for each in claimed:
+                self._begin(receiver, each)
+            started += len(claimed)
+        return started
+
+    def _begin(self, receiver: Receiver, claimed: Claimed) -> None:
+        self._sending[receiver.id] += 1
+        task = asyncio.create_task(self._send(receiver, claimed))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _send(self, receiver: Receiver, claimed: Claimed) -> None:
+        message_id = f"msg_{claimed.event_id}"
+        headers = standard_webhooks.headers(message_id, clock.now(), claimed.body, receiver.keys)
+        try:
+            outcome = await outside.outbound.post(receiver.url, headers, claimed.body)
+        finally:
+            self._sending[receiver.id] -= 1
+        self._results.append((receiver, claimed, outcome))
+        self._wake.set()
+
+    async def _write_down(self) -> None:
+        """All results so far in one transaction: a commit per try would be the slowest part."""
+        results, self._results = self._results, []
+        if not results:
+            return
+        try:
+            async with database.transaction() as session:
+                await webhook_deliveries.finish(
+                    session, [(claimed, outcome) for _, claimed, outcome in results]
+                )
+                for receiver, outcomes in _by_receiver(results):
+                    await webhook_deliveries.note_outcomes(session, receiver, outcomes)
+        except Unavailable:
+            self._results = results + self._results
+            raise
+
+    async def _rest(self) -> None:
+        """Until something was queued or sent, but no longer than a moment."""
+        signalled = asyncio.create_task(signals.wait(TOPIC, _IDLE_SECONDS))
+        sent = asyncio.create_task(self._wake.wait())
+        await asyncio.wait({signalled, sent}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (signalled, sent):
+            task.cancel()
+        await asyncio.gather(signalled, sent, return_exceptions=True)
+        self._wake.clear()
+        await asyncio.sleep(_BATCH_SECONDS)
+
+
+def _by_receiver(results: Sequence[Result]) -> list[tuple[Receiver, list[Outcome]]]:
+    found: dict[UUID, tuple[Receiver, list[Outcome]]] = {}
+    for receiver, _, outcome in results:
+        found.setdefault(receiver.id, (receiver, []))[1].append(outcome)
+    return [found[key] for key in sorted(found)]
