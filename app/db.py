@@ -158,6 +158,7 @@ def _is_passing(failure: SQLAlchemyError) -> bool:
 def _postgres(url: str, size: int) -> AsyncEngine:
     return create_async_engine(
         _asyncpg(url),
+        hide_parameters=True,
         pool_size=size,
         max_overflow=0,
         pool_timeout=_GATE_SECONDS,
@@ -168,6 +169,7 @@ def _postgres(url: str, size: int) -> AsyncEngine:
 def _postgres_reader(url: str, size: int) -> AsyncEngine:
     return create_async_engine(
         _asyncpg(url),
+        hide_parameters=True,
         pool_size=size,
         max_overflow=0,
         pool_timeout=_GATE_SECONDS,
@@ -193,14 +195,21 @@ def _asyncpg(url: str) -> URL:
 
 def _sqlite_writer(path: Path) -> AsyncEngine:
     """One connection for the whole process, so that nobody else writes or checkpoints the WAL beside it."""
-    engine = create_async_engine(_aiosqlite(path), pool_size=1, max_overflow=0, pool_timeout=_GATE_SECONDS)
+    engine = create_async_engine(
+        _aiosqlite(path), hide_parameters=True, pool_size=1, max_overflow=0, pool_timeout=_GATE_SECONDS
+    )
     _prepare_sqlite(engine, ["PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL"], begin="BEGIN IMMEDIATE")
     return engine
 
 
 def _sqlite_reader(path: Path) -> AsyncEngine:
     engine = create_async_engine(
-        _aiosqlite(path), pool_size=8, max_overflow=0, pool_timeout=_GATE_SECONDS, pool_reset_on_return=None
+        _aiosqlite(path),
+        hide_parameters=True,
+        pool_size=8,
+        max_overflow=0,
+        pool_timeout=_GATE_SECONDS,
+        pool_reset_on_return=None,
     )
     _prepare_sqlite(engine, ["PRAGMA query_only=ON", "PRAGMA wal_autocheckpoint=0"], begin=None)
     return engine

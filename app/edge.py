@@ -79,6 +79,7 @@ class _Exchange:
         self._status: int | None = None
         self._began = clock.monotonic()
         self._answered_after = 0.0
+        self._started = asyncio.Event()
         self._id = self._choose_id()
 
     async def run(self, app: ASGIApp) -> None:
@@ -97,16 +98,24 @@ class _Exchange:
             if self._scope["path"] not in _PROBES:
                 await limiter.count_address(self._scope)
             await app(self._scope, self._on_receive, self._on_send)
+            if self._is_head:
+                await self._end_stream()
         except Problem as problem:
             await self._fail(problem)
         except asyncio.CancelledError:
             # The server stops. A stream ends here in good order, and its client comes back to another server.
-            if not self._is_open_stream:
+            if not await self._end_stream():
                 raise
-            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
         except Exception as crash:
             _log.error("unhandled_error", operation=self._operation, exc_info=crash)
             await self._fail(Problem())
+
+    async def _end_stream(self) -> bool:
+        """End an answer of unknown length; whether there was one."""
+        is_open = self._is_open_stream
+        if is_open:
+            await self._on_send({"type": "http.response.body", "body": b"", "more_body": False})
+        return is_open
 
     async def _fail(self, problem: Problem) -> None:
         if self._status is None:
@@ -131,9 +140,10 @@ class _Exchange:
             )
 
     async def _on_receive(self) -> Message:
-        if self._is_head and self._status is not None:
-            return {"type": "http.disconnect"}
         if self._body_ended:
+            if self._is_head:
+                await self._started.wait()
+                return {"type": "http.disconnect"}
             return await self._receive()
         message = await self._next_part()
         if message["type"] == "http.disconnect":
@@ -163,6 +173,7 @@ class _Exchange:
     async def _on_send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
+            self._started.set()
             self._answered_after = clock.monotonic() - self._began
             headers = self._complete(message.get("headers", []))
             self._is_open_stream = all(name != b"content-length" for name, _ in headers)

@@ -31,6 +31,7 @@ _SWEEP_ABOVE = 10_000
 _AWAY_SECONDS = 5.0
 _REDIS_SECONDS = 1.0
 _REDIS_CONNECTIONS = 16
+_TURN_SECONDS = 5.0
 _REDIS_SCRIPT = """
 local used = redis.call('INCR', KEYS[1])
 if used == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
@@ -72,7 +73,7 @@ class Limiter:
 
     async def count_address(self, scope: Scope) -> None:
         """Count one request of an address. 429 when it had enough."""
-        address = _network(client_address(scope, self._trusted_proxies))
+        address = network(client_address(scope, self._trusted_proxies))
         await self._count(scope, self._address, address)
 
     async def count_caller(self, scope: Scope, caller: Caller | None) -> None:
@@ -146,7 +147,7 @@ class _Shared:
     def __init__(self, url: str) -> None:
         pool = BlockingConnectionPool.from_url(
             url,
-            timeout=_REDIS_SECONDS,
+            timeout=_TURN_SECONDS,
             socket_timeout=_REDIS_SECONDS,
             socket_connect_timeout=_REDIS_SECONDS,
             max_connections=_REDIS_CONNECTIONS,
@@ -195,11 +196,11 @@ def client_address(scope: Scope, trusted_proxies: int) -> str:
 
 
 def _is_address(text: str) -> bool:
-    return _network(text) != ""
+    return network(text) != ""
 
 
 @lru_cache(maxsize=10_000)
-def _network(address: str) -> str:
+def network(address: str) -> str:
     """What counts as one address: all of IPv4, of IPv6 the /64 that one subscriber has; empty for neither."""
     try:
         parsed = ipaddress.ip_address(address)

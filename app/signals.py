@@ -75,9 +75,13 @@ class Signals:
                 await connection.execute("SELECT pg_notify($1, $2)", _CHANNEL, self._pending.pop())
 
     async def _hear(self, connection: Connection) -> None:
+        closed = asyncio.Event()
+        connection.add_termination_listener(lambda _: closed.set())
         await connection.add_listener(_CHANNEL, lambda *heard: self._deliver(cast(str, heard[3])))
-        while True:
-            await asyncio.sleep(_ALIVE_SECONDS)
+        while not closed.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(closed.wait(), _ALIVE_SECONDS)
+            # A connection whose other end has vanished is never told so: it has to ask.
             await connection.execute("SELECT 1")
 
 

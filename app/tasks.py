@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -41,10 +40,6 @@ def _sweeping(*sweeps: Sweep) -> Kind:
     return Kind(run, attempts=3)
 
 
-async def _export(lease: Lease) -> None:
-    await hazard_exports.run(UUID(str(lease.payload["export_id"])))
-
-
 async def _erase_objects(lease: Lease) -> None:
     keys = lease.payload["keys"]
     if isinstance(keys, list):
@@ -59,7 +54,7 @@ async def _purge_logins(lease: Lease) -> None:
 
 KINDS: dict[str, Kind] = {
     FAILED: Kind(handle_again, attempts=3),
-    hazard_exports.TASK: Kind(_export, attempts=5),
+    hazard_exports.TASK: Kind(hazard_exports.run, attempts=hazard_exports.ATTEMPTS),
     "hazards.close_unanswered": _sweeping(hazards.close_unanswered),
     "hazards.deadlines": _sweeping(hazard_deadlines.sweep_warnings, hazard_deadlines.sweep_escalations),
     "media.erase": Kind(_erase_objects, attempts=20),

@@ -10,6 +10,7 @@ from uuid import UUID
 import httpx
 from sqlalchemy import select, update
 
+from app import leases
 from app.db import database
 from app.ids import new_id
 from app.models.events import Audience, Event
@@ -17,6 +18,8 @@ from app.models.hazards import Hazard, HazardStatus, PublicState
 from app.models.media import Media, MediaPurpose, MediaReview
 from app.models.sessions import PrincipalKind
 from app.models.staff import Role
+from app.models.tasks import TaskStatus
+from app.tasks import KINDS
 from tests.factories import Person, Places, make_organisation, make_regions, make_resident, make_staff
 
 SAMPLES = Path(__file__).parents[1] / "app/data/samples"
@@ -241,6 +244,17 @@ async def events_of(hazard_id: str, *audiences: Audience) -> list[str]:
             .order_by(Event.seq)
         )
         return [row.type for row in rows if not audiences or row.audience in audiences]
+
+
+async def work_off(kind: str) -> int:
+    """What the worker does: all tasks of this kind that are due; how many there were."""
+    done = 0
+    while held := await leases.claim([kind], 50):
+        for lease in held:
+            await KINDS[kind].run(lease)
+            await lease.end(leases.ended(TaskStatus.DONE))
+        done += len(held)
+    return done
 
 
 def problem(response: httpx.Response, status: int, code: str) -> Json:

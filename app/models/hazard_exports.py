@@ -49,6 +49,12 @@ class HazardExport(Entity):
         """The file is there."""
         self.status, self.storage_key, self.expires_at = ExportStatus.DONE, storage_key, expires_at
 
+    def withdraw(self) -> None:
+        """Something in it was erased: the file goes, and one that is being written begins again."""
+        self.storage_key = None
+        if self.status is ExportStatus.RUNNING:
+            self.status = ExportStatus.QUEUED
+
     def fail(self) -> None:
         """Every attempt failed."""
         self.status = ExportStatus.FAILED

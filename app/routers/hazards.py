@@ -5,13 +5,12 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
-from pydantic import AwareDatetime
 
 from app.deps import CurrentCaller, ReadSession, Session
 from app.models.hazards import HazardLevel, HazardStatus
 from app.operation import Operation
 from app.pagination import CursorParameter, Limit
-from app.schemas.base import Coordinates, Datum, Latitude, Longitude, Page
+from app.schemas.base import Coordinates, Datum, Latitude, Longitude, Moment, Page
 from app.schemas.hazard_maps import FeatureCollection
 from app.schemas.hazard_redactions import HazardRedact
 from app.schemas.hazard_statistics import HazardStatistics
@@ -75,7 +74,7 @@ async def list_hazards(
     region_id: Annotated[UUID | None, Query(description="This region and everything below it.")] = None,
     handler_id: UUID | None = None,
     overdue: bool | None = None,
-    due_before: AwareDatetime | None = None,
+    due_before: Moment | None = None,
     bbox: Annotated[
         str | None, Query(max_length=100, description="`min_lng,min_lat,max_lng,max_lat` in GCJ-02.")
     ] = None,
@@ -125,8 +124,8 @@ async def read_hazard_statistics(
     scope: Annotated[
         Literal["public", "handled"], Query(description="Residents may ask for `public` only.")
     ] = "public",
-    filed_from: AwareDatetime | None = None,
-    filed_until: AwareDatetime | None = None,
+    filed_from: Moment | None = None,
+    filed_until: Moment | None = None,
     region_id: UUID | None = None,
 ) -> HazardStatistics:
     """Counts, median times and satisfaction. In the public view cells of fewer than 5 people are suppressed."""

@@ -34,7 +34,8 @@ async def upload_media(
 ) -> MediaUploaded:
     """Upload one JPEG, PNG or WebP picture (up to 10 MiB and 40 megapixels) and refer to it by its id.
 
-    It is re-encoded without any metadata. `location_hint` is what its GPS said: a suggestion, kept nowhere.
+    It is re-encoded without any metadata. `location_hint` is what its GPS said: a suggestion, kept only as long as
+    the same answer has to be given again, with an `Idempotency-Key`.
     """
     data = await file.read()
     repeat = None

@@ -13,6 +13,8 @@ from app.schemas.base import Page
 from app.schemas.staff import (
     GrantCreate,
     GrantRead,
+    HandedOver,
+    HandOver,
     PasswordReset,
     StaffCreate,
     StaffCreated,
@@ -64,6 +66,14 @@ async def reset_staff_password(
 ) -> TemporaryPassword:
     """A temporary password for somebody who forgot theirs, shown once. Their sessions end at once."""
     return await staff.reset_password(session, caller, staff_id, body)
+
+
+@router.post("/{staff_id}/hand-over")
+async def hand_over_staff_hazards(
+    staff_id: UUID, body: HandOver, caller: CurrentCaller, session: Session
+) -> HandedOver:
+    """Give everything open that somebody handles to a grid worker of the same places, before they leave."""
+    return await staff.hand_over(session, caller, staff_id, body)
 
 
 @router.post("/{staff_id}/grants", status_code=201)

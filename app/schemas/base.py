@@ -1,8 +1,18 @@
 """What every schema shares: strict input, plain output, pages, coordinates."""
 
+import re
+from datetime import datetime
 from typing import Annotated, Generic, Literal, TypeVar
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
 from pydantic_core import PydanticCustomError
 
 from app.geo import Point, gcj02_from_wgs84
@@ -47,6 +57,26 @@ Printable = AfterValidator(printable)
 
 ShortText = Annotated[str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True), Printable]
 LongText = Annotated[str, StringConstraints(min_length=1, max_length=500, strip_whitespace=True), Printable]
+
+
+def _instant(value: object) -> object:
+    """Pydantic would take numbers, and texts of digits, for seconds since 1970."""
+    if isinstance(value, datetime) or (isinstance(value, str) and _RFC_3339.fullmatch(value)):
+        return value
+    raise PydanticCustomError("datetime_type", "must be a time with an offset")
+
+
+def _in_our_times(moment: datetime) -> datetime:
+    """The ends of the calendar have no equivalent in other time zones."""
+    if not 1970 <= moment.year < 3000:
+        raise PydanticCustomError("datetime_object_invalid", "is not a valid time")
+    return moment
+
+
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d([.]\d{1,9})?)?([Zz]|[+-]\d\d:?\d\d)?", re.ASCII)
+Moment = Annotated[
+    AwareDatetime, Field(strict=False), BeforeValidator(_instant), AfterValidator(_in_our_times)
+]
 Longitude = Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False)]
 Latitude = Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)]
 

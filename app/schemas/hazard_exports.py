@@ -7,7 +7,7 @@ from pydantic import AwareDatetime, Field
 
 from app.models.hazard_exports import ExportFormat, ExportStatus
 from app.models.hazards import HazardStatus
-from app.schemas.base import LongText, Read, Strict
+from app.schemas.base import LongText, Moment, Read, Strict
 from app.schemas.hazards import Id
 
 
@@ -19,8 +19,8 @@ class HazardExportCreate(Strict):
     statuses: list[Annotated[HazardStatus, Field(strict=False)]] = Field(default_factory=list, max_length=9)
     category: Annotated[str, Field(max_length=40)] | None = None
     region_id: Id | None = None
-    filed_from: Annotated[AwareDatetime, Field(strict=False)] | None = None
-    filed_until: Annotated[AwareDatetime, Field(strict=False)] | None = None
+    filed_from: Moment | None = None
+    filed_until: Moment | None = None
 
     model_config = {
         "json_schema_extra": {

@@ -40,7 +40,7 @@ class StaffSessionCreate(Strict):
 class SessionRefresh(Strict):
     """The refresh token; it is spent by this."""
 
-    refresh_token: Annotated[str, StringConstraints(max_length=100), _HIDDEN]
+    refresh_token: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,100}$"), _HIDDEN]
 
     model_config = {"json_schema_extra": {"examples": [{"refresh_token": "jcr_9aK…"}]}}
 

@@ -4,12 +4,11 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, BeforeValidator, Field, StringConstraints
-from pydantic_core import PydanticCustomError
+from pydantic import Field, StringConstraints
 
 from app.models.regions import RegionLevel
 from app.models.staff import Role, StaffStatus
-from app.schemas.base import Read, ShortText, Strict
+from app.schemas.base import Moment, Read, ShortText, Strict
 from app.schemas.sessions import Code, Password
 
 Id = Annotated[UUID, Field(strict=False)]
@@ -21,16 +20,6 @@ Username = Annotated[
 ShownOnce = Annotated[
     str | None, Field(repr=False, description="Shown once; null when the answer is a replay.")
 ]
-
-
-def _text_only(value: object) -> object:
-    """Lax parsing, which JSON needs for times, would take a number for one."""
-    if isinstance(value, str | datetime):
-        return value
-    raise PydanticCustomError("datetime_type", "Input should be a valid datetime")
-
-
-Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_text_only)]
 
 
 class GrantCreate(Strict):
@@ -74,6 +63,16 @@ class PasswordReset(Strict):
     drop_totp: bool = False
 
     model_config = {"json_schema_extra": {"examples": [{"drop_totp": True}]}}
+
+
+class HandOver(Strict):
+    """The colleague who takes over."""
+
+    to_staff_id: Id
+
+    model_config = {
+        "json_schema_extra": {"examples": [{"to_staff_id": "01938b5e-7c1a-7d2e-9f00-3a51f0c2b001"}]}
+    }
 
 
 class PasswordChange(Strict):
@@ -145,6 +144,12 @@ class StaffCreated(StaffRead):
     """With the password that has to be changed at the first sign-in."""
 
     temporary_password: ShownOnce
+
+
+class HandedOver(Read):
+    """How many open hazards changed hands."""
+
+    hazards: int
 
 
 class TemporaryPassword(Read):

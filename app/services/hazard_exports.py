@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import xlsxwriter
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import clock, events, outbox
@@ -17,6 +17,7 @@ from app.db import database
 from app.errors import Conflict, NotFound
 from app.ids import new_id
 from app.keys import seal, unseal
+from app.leases import Lease, LeaseLost, Retry
 from app.models.hazard_exports import ExportFormat, ExportStatus, HazardExport
 from app.models.hazards import Hazard, HazardStatus
 from app.models.regions import Region, RegionAncestor
@@ -27,10 +28,11 @@ from app.schemas.hazard_exports import HazardExportCreate
 from app.services import hazard_access
 
 TASK = "hazards.export"
+ATTEMPTS = 5
 KEPT = timedelta(days=1)
 _PAGE = 500
 _OPERATION = "create_hazard_export"
-_DANGEROUS = ("=", "+", "-", "@", "\t", "\r")
+_DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 CONTENT_TYPES = {
     ExportFormat.CSV: "text/csv; charset=utf-8",
     ExportFormat.XLSX: "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
@@ -97,20 +99,18 @@ async def download(session: AsyncSession, caller: Caller, export_id: UUID) -> tu
     return export, await outside.storage.get(export.storage_key)
 
 
-async def run(export_id: UUID) -> None:
+async def run(lease: Lease) -> None:
     """The worker's part. Rights are looked up now: who lost the role since gets an empty file."""
-    async with database.transaction() as session:
-        export = await session.get_one(HazardExport, export_id)
-        if export.status is ExportStatus.DONE:
-            return
-        chosen = _conditions(await _caller(session, export.staff_id), export)
-        total = await session.scalar(select(func.count()).select_from(Hazard).where(*chosen))
-        export.start(total or 0)
-    data = await _write(export, chosen)
-    key = f"exports/{export.id}-{new_id()}.{export.format}"
-    await outside.storage.put(key, data)
-    async with database.transaction() as session:
-        (await session.get_one(HazardExport, export_id)).finish(key, clock.now() + KEPT)
+    export_id = UUID(str(lease.payload["export_id"]))
+    try:
+        await _make(lease, export_id)
+    except LeaseLost:
+        raise
+    except Exception:
+        if lease.attempt == ATTEMPTS:
+            async with lease.transaction() as session:
+                (await session.get_one(HazardExport, export_id)).fail()
+        raise
 
 
 async def erase_expired(session: AsyncSession) -> int:
@@ -121,16 +121,54 @@ async def erase_expired(session: AsyncSession) -> int:
         .limit(100)
         .with_for_update(skip_locked=True)
     )
-    expired = list(rows)
-    for export in expired:
-        await outbox.enqueue(
-            session, "media.erase", {"keys": [export.storage_key]}, key=f"export:{export.id}"
+    return await _withdraw(session, rows)
+
+
+async def withdraw(session: AsyncSession, since: datetime) -> None:
+    """Something that was filed at `since` is erased: it may be in every file made from then on."""
+    rows = await session.scalars(
+        select(HazardExport)
+        .where(
+            HazardExport.created_at >= since,
+            or_(HazardExport.storage_key.is_not(None), HazardExport.status == ExportStatus.RUNNING),
         )
-        export.storage_key = None
-    return len(expired)
+        .with_for_update()
+    )
+    await _withdraw(session, rows)
 
 
-async def _write(export: HazardExport, chosen: Sequence[ColumnElement[bool]]) -> bytes:
+async def _withdraw(session: AsyncSession, rows: Iterable[HazardExport]) -> int:
+    exports = list(rows)
+    for export in exports:
+        if export.storage_key is not None:
+            await outbox.enqueue(
+                session, "media.erase", {"keys": [export.storage_key]}, key=f"export:{export.id}"
+            )
+        export.withdraw()
+    return len(exports)
+
+
+async def _make(lease: Lease, export_id: UUID) -> None:
+    async with lease.transaction() as session:
+        export = await session.get_one(HazardExport, export_id)
+        chosen = _conditions(await _caller(session, export.staff_id), export)
+        total = await session.scalar(select(func.count()).select_from(Hazard).where(*chosen))
+        export.start(total or 0)
+    data = await _write(lease, export, chosen)
+    key = f"exports/{export.id}-{new_id()}.{export.format}"
+    await outside.storage.put(key, data)
+    try:
+        async with lease.last_transaction() as session:
+            export = await session.get_one(HazardExport, export_id, with_for_update=True)
+            if export.status is not ExportStatus.RUNNING:
+                raise Retry("something in the file was erased meanwhile")
+            export.finish(key, clock.now() + KEPT)
+    except BaseException:
+        await outside.storage.delete(key)
+        raise
+
+
+async def _write(lease: Lease, export: HazardExport, chosen: Sequence[ColumnElement[bool]]) -> bytes:
     sheet = _Csv() if export.format is ExportFormat.CSV else _Xlsx()
     sheet.write([HEADER])
     async with database.reading() as session:
@@ -145,7 +183,7 @@ async def _write(export: HazardExport, chosen: Sequence[ColumnElement[bool]]) ->
             return sheet.finish()
         sheet.write([_cells(row, names) for row in rows])
         last, done = rows[-1].id, done + len(rows)
-        async with database.transaction() as session:
+        async with lease.transaction() as session:
             await session.execute(
                 update(HazardExport).where(HazardExport.id == export.id).values(rows_done=done)
             )

@@ -1,4 +1,4 @@
-"""Moderation that really erases: the words, the picture files and every kept answer that repeats them."""
+"""Moderation that really erases: the words, the picture files, and every kept answer and export that repeats them."""
 
 from collections.abc import KeysView
 from uuid import UUID
@@ -16,7 +16,7 @@ from app.models.hazard_comments import HazardComment
 from app.models.hazards import Hazard
 from app.models.media import Media
 from app.schemas.hazard_redactions import HazardRedact
-from app.services import hazard_access, media
+from app.services import hazard_access, hazard_exports, media
 
 _WORDS = ("description", "address", "rating_comment")
 
@@ -37,6 +37,8 @@ async def redact(session: AsyncSession, caller: Caller, hazard_id: UUID, body: H
     for name in words:
         seal(hazard, name, None)
     await idempotency.redact(session, hazard.id, words)
+    if body.description:
+        await hazard_exports.withdraw(session, hazard.created_at)
     await _erase_comments(session, hazard, body.comment_ids)
     await _erase_media(session, hazard, body.media_ids)
     if body.hide:

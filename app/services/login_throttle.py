@@ -5,7 +5,6 @@ One source can only slow itself down. Many sources slow down an account, except 
 so that its owner is never kept out.
 """
 
-import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.db import insert
 from app.errors import TooManyRequests
 from app.keys import vault
+from app.limits import network
 from app.models.staff import LoginThrottle
 
 _KEPT = timedelta(days=1)
@@ -44,12 +44,12 @@ def by_account(username: str) -> Meter:
 
 def by_address(address: str) -> Meter:
     """All failures from one address; an office shares one."""
-    return _meter("address", _network(address), 30, timedelta(minutes=1))
+    return _meter("address", network(address), 30, timedelta(minutes=1))
 
 
 def by_both(username: str, address: str) -> Meter:
     """The failures of one user name from one address."""
-    return _meter("both", f"{username}|{_network(address)}", 5, timedelta(hours=1))
+    return _meter("both", f"{username}|{network(address)}", 5, timedelta(hours=1))
 
 
 def by_second_factor(username: str) -> Meter:
@@ -82,19 +82,6 @@ async def purge(session: AsyncSession, now: datetime) -> None:
 
 def _meter(kind: str, what: str, free: int, forgive_one_in: timedelta) -> Meter:
     return Meter(vault.blind_index("login_throttle", f"{kind}|{what}"), free, forgive_one_in)
-
-
-def _network(address: str) -> str:
-    """The address, or the /64 that an IPv6 subscriber has to themselves."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return str(parsed)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.ip_network((parsed, 64), strict=False))
 
 
 async def _lock(

@@ -48,6 +48,9 @@ async def upload(
     caller: Caller, data: bytes, purpose: MediaPurpose, request: idempotency.Request | None
 ) -> MediaUploaded:
     """Develop, store and register one picture. A repeat with the same key answers as before."""
+    if request is not None:
+        async with database.reading() as session:
+            await idempotency.replay_if_done(session, request)
     processed = await outside.imaging.process(data)
     media = _describe(caller, purpose, processed)
     await outside.storage.put(media.storage_key, processed.main.data)

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import clock, events, idempotency, pagination
 from app.auth import Caller
-from app.errors import Conflict, NotFound
+from app.errors import Conflict, InvalidInput, NotFound
 from app.events import Place
 from app.ids import new_id
 from app.keys import seal, unseal
@@ -22,6 +22,8 @@ from app.policy import GRANTERS, Duty
 from app.schemas.base import Page
 from app.schemas.staff import (
     GrantRead,
+    HandedOver,
+    HandOver,
     PasswordReset,
     StaffCreate,
     StaffCreated,
@@ -29,7 +31,7 @@ from app.schemas.staff import (
     StaffRead,
     TemporaryPassword,
 )
-from app.services import credentials, grants, sessions, staff_access
+from app.services import credentials, grants, hazards, sessions, staff_access
 
 LIST = "list_staff"
 
@@ -148,6 +150,18 @@ async def reset_password(
     _record(session, caller, staff, "staff.password_reset", {"totp_dropped": order.drop_totp})
     idempotency.mask_when_replayed(session, "temporary_password")
     return TemporaryPassword(temporary_password=password)
+
+
+async def hand_over(session: AsyncSession, caller: Caller, staff_id: UUID, order: HandOver) -> HandedOver:
+    """Everything open that somebody in the caller's scope handles passes to a colleague."""
+    visible = staff_access.visible_to(caller, "hand_over_staff_hazards")
+    if await session.scalar(select(Staff.id).where(Staff.id == staff_id, visible)) is None:
+        raise NotFound
+    if order.to_staff_id == staff_id:
+        raise InvalidInput.of(
+            ("body", "to_staff_id"), "same_person", "must be somebody else", "不能移交给本人"
+        )
+    return HandedOver(hazards=await hazards.hand_over(session, caller, staff_id, order.to_staff_id))
 
 
 async def _lock_managed(session: AsyncSession, caller: Caller, staff_id: UUID, operation: str) -> Staff:

@@ -2,13 +2,18 @@
 
 import httpx
 import pytest
+from fastapi import APIRouter
 from sqlalchemy import select
+from starlette.types import ASGIApp
 
+from app import logs
 from app.db import Database, database
 from app.ids import new_id
+from app.main import create_app
 from app.models.events import Audience, Event
 from app.models.staff import Role
 from app.problems import language_of
+from tests.conftest import new_client
 from tests.factories import Person, Places, make_resident, make_staff
 
 CANARY = "canary-of-the-input"
@@ -146,6 +151,36 @@ async def test_a_refusal_that_cannot_be_recorded_is_no_answer(
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "5"
     assert await _denials(resident) == []
+
+
+@pytest.mark.parametrize("failure", [ValueError(CANARY), RecursionError(CANARY), OSError(5, CANARY)])
+async def test_a_crash_tells_nothing(
+    application: ASGIApp, failure: Exception, capfd: pytest.CaptureFixture[str]
+) -> None:
+    router = APIRouter()
+
+    @router.get("/crash")
+    async def crash() -> None:
+        raise failure
+
+    async with new_client(create_app([router])) as client:
+        answer = await client.get("/crash", headers={"Accept-Language": "en", "X-Request-Id": "crash-123456"})
+    assert answer.status_code == 500
+    assert answer.json() == {
+        "type": "/problems/internal_error",
+        "title": "Internal error",
+        "status": 500,
+        "detail": "Internal error",
+        "code": "internal_error",
+        "instance": "/crash",
+        "request_id": "crash-123456",
+    }
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    logs.flush()
+    written = capfd.readouterr().err
+    assert '"event":"unhandled_error","request_id":"crash-123456"' in written
+    assert type(failure).__name__ in written
+    assert CANARY not in written
 
 
 async def _denials(person: Person) -> list[Event]:

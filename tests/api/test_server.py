@@ -36,7 +36,7 @@ class Answer:
 class Impatient(server.PatientProtocol):
     """Waits as long as a test can."""
 
-    header_seconds = 0.4
+    header_seconds = 1.0
 
 
 @pytest.fixture(scope="module")
@@ -156,15 +156,17 @@ async def test_a_second_request_may_come_on_the_same_connection(port: int) -> No
 
 
 async def test_many_slow_clients_do_not_hold_up_the_others(port: int) -> None:
-    slow = [await asyncio.open_connection("127.0.0.1", port) for _ in range(200)]
-    for _, writer in slow:
+    slow = []
+    for _ in range(200):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(
-            f"POST /v1/sessions/wechat HTTP/1.1\r\nHost: t\r\n{JSON}Content-Length: 90\r\n\r\n{{".encode()
+            f"POST /v1/sessions/wechat HTTP/1.1\r\nHost: t\r\n{JSON}Content-Length: 9\r\n\r\n{{".encode()
         )
-    began = time.monotonic()
+        slow.append((reader, writer))
     for _ in range(20):
+        began = time.monotonic()
         assert (await _say(port, "GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n")).status == 200
-    assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 1
     assert {(await _answer(reader)).status for reader, _ in slow} == {408}
     for _, writer in slow:
         writer.close()

@@ -136,7 +136,9 @@ def redis_server(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]
 async def test_servers_share_quotas_over_redis(redis_server: tuple[str, subprocess.Popen[bytes]]) -> None:
     url, _ = redis_server
     servers = [Limiter(Settings(rate_limit_address="400/minute", redis_url=url)) for _ in range(4)]
-    outcomes = await asyncio.gather(*(_allowed(servers[number % 4], _scope()) for number in range(1_000)))
+    outcomes: list[bool] = []
+    for _ in range(10):
+        outcomes += await asyncio.gather(*(_allowed(servers[number % 4], _scope()) for number in range(100)))
     assert sum(outcomes) == 400
     scope = _scope("192.0.2.99")
     await servers[0].count_address(scope)

@@ -38,7 +38,7 @@ async def record(session: AsyncSession, subject_id: UUID, type_: str = "test.hap
     """One event about a subject, which is locked as the services do it."""
     query = select(Region).where(Region.id == subject_id).with_for_update()
     subject = (await session.scalars(query)).one()
-    place = Place(subject.parent_id, subject.id)
+    place = Place(subject.parent_id, subject.parent_id)
     event = events.record(
         session, SYSTEM, subject, type_, audience=Audience.STAFF, place=place, payload={"x": 0.1}
     )

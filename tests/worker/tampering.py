@@ -45,7 +45,7 @@ def edit(chain: Chain, dice: random.Random) -> int:
         {"id": new_id()},
         {"type": "test.forged"},
         {"audience": Audience.PUBLIC},
-        {"community_id": row["region_id"], "region_id": row["community_id"]},
+        {"region_id": None},
         {"subject_kind": "staff"},
         {"subject_id": new_id()},
         {"seq": 99},

@@ -21,6 +21,7 @@ from app.settings import settings
 from tests.factories import Places
 from tests.worker.chronicle import happen, new_subject, place_all, positions_of, record
 from tests.worker.tampering import LENGTH, TAMPERINGS, Chain, Tamper
+from tests.worker.workshop import until
 
 _TAMPERS = 1000
 
@@ -73,13 +74,16 @@ async def test_who_follows_positions_does_not_miss_a_late_commit(db: Database, p
     await inserted.wait()
     overtaking = asyncio.create_task(happen(late))
     following = asyncio.create_task(follower.read_until(done))
-    await asyncio.sleep(0.2)
-    seen_before = len(follower.seen)
+
+    async def has_seen_the_late_one() -> bool:
+        return len(follower.seen) == 1
+
+    if not settings.is_sqlite:
+        await until(has_seen_the_late_one)
     release.set()
     first, second = await holding, await overtaking
     done.set()
     await following
-    assert seen_before == (0 if settings.is_sqlite else 1)
     assert follower.seen == ([first, second] if settings.is_sqlite else [second, first])
 
 
