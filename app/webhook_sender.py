@@ -35,8 +35,9 @@ class Sender:
         """Send until `stop` is set, then let what is under way end."""
         while not stop.is_set():
             try:
-                started = await self._start_due()
+                # What is written down frees the next of its subject, which can then be taken at once.
                 await self._write_down()
+                started = await self._start_due()
             except Unavailable:
                 started = 0
                 await asyncio.sleep(_IDLE_SECONDS)

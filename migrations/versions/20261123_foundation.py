@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
-revision: str = "7c51bf61d680"
+revision: str = "d52e6c05af9a"
 down_revision: str | None = None
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
@@ -952,6 +952,56 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_recovery_codes_staff_id"), ["staff_id"], unique=False)
 
     op.create_table(
+        "webhook_endpoints",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("event_types", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("region_id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "payload",
+            sa.Enum("thin", "full", name="payloadkind", native_enum=False, create_constraint=True, length=32),
+            nullable=False,
+        ),
+        sa.Column("consent_basis", sa.Text(), nullable=True),
+        sa.Column(
+            "status",
+            sa.Enum(
+                "active",
+                "disabled",
+                name="endpointstatus",
+                native_enum=False,
+                create_constraint=True,
+                length=32,
+            ),
+            nullable=False,
+        ),
+        sa.Column(
+            "disabled_reason",
+            sa.Enum(
+                "by_staff",
+                "gone",
+                "failing",
+                name="disabledreason",
+                native_enum=False,
+                create_constraint=True,
+                length=32,
+            ),
+            nullable=True,
+        ),
+        sa.Column("failing_since", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("created_by", sa.Uuid(), nullable=True),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("event_seq", sa.Integer(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(["created_by"], ["staff.id"], name=op.f("fk_webhook_endpoints_created_by")),
+        sa.ForeignKeyConstraint(["region_id"], ["regions.id"], name=op.f("fk_webhook_endpoints_region_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_webhook_endpoints")),
+    )
+    with op.batch_alter_table("webhook_endpoints", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_webhook_endpoints_region_id"), ["region_id"], unique=False)
+
+    op.create_table(
         "api_key_uses",
         sa.Column("key_id", sa.Uuid(), nullable=False),
         sa.Column("day", sa.Date(), nullable=False),
@@ -1206,6 +1256,76 @@ def upgrade() -> None:
         sa.UniqueConstraint("hazard_id", name=op.f("uq_sync_cases_hazard_id")),
     )
     op.create_table(
+        "webhook_deliveries",
+        sa.Column("endpoint_id", sa.Uuid(), nullable=False),
+        sa.Column("event_id", sa.Uuid(), nullable=False),
+        sa.Column("type", sa.Text(), nullable=False),
+        sa.Column("subject_id", sa.Uuid(), nullable=False),
+        sa.Column("position", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column(
+            "status",
+            sa.Enum(
+                "queued",
+                "delivered",
+                "dead",
+                name="deliverystatus",
+                native_enum=False,
+                create_constraint=True,
+                length=32,
+            ),
+            nullable=False,
+        ),
+        sa.Column("ready", sa.Boolean(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("next_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("lease_token", sa.Uuid(), nullable=True),
+        sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("body_sealed", sa.Text(), nullable=True),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["endpoint_id"], ["webhook_endpoints.id"], name=op.f("fk_webhook_deliveries_endpoint_id")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_webhook_deliveries")),
+        sa.UniqueConstraint(
+            "endpoint_id", "event_id", name=op.f("uq_webhook_deliveries_endpoint_id_event_id")
+        ),
+    )
+    with op.batch_alter_table("webhook_deliveries", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_webhook_deliveries_due",
+            ["endpoint_id", "next_at"],
+            unique=False,
+            sqlite_where=sa.text("status = 'queued' AND ready"),
+            postgresql_where=sa.text("status = 'queued' AND ready"),
+        )
+        batch_op.create_index(
+            batch_op.f("ix_webhook_deliveries_endpoint_id_id"), ["endpoint_id", "id"], unique=False
+        )
+        batch_op.create_index(
+            "ix_webhook_deliveries_order",
+            ["endpoint_id", "subject_id", "position"],
+            unique=False,
+            sqlite_where=sa.text("status = 'queued'"),
+            postgresql_where=sa.text("status = 'queued'"),
+        )
+
+    op.create_table(
+        "webhook_secrets",
+        sa.Column("endpoint_id", sa.Uuid(), nullable=False),
+        sa.Column("secret_sealed", sa.Text(), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["endpoint_id"], ["webhook_endpoints.id"], name=op.f("fk_webhook_secrets_endpoint_id")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_webhook_secrets")),
+    )
+    with op.batch_alter_table("webhook_secrets", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_webhook_secrets_endpoint_id"), ["endpoint_id"], unique=False)
+
+    op.create_table(
         "inbound_events",
         sa.Column("message_id", sa.Text(), nullable=False),
         sa.Column("case_id", sa.Uuid(), nullable=False),
@@ -1245,12 +1365,36 @@ def upgrade() -> None:
             postgresql_where=sa.text("status = 'parked'"),
         )
 
+    op.create_table(
+        "webhook_attempts",
+        sa.Column("delivery_id", sa.Uuid(), nullable=False),
+        sa.Column("n", sa.Integer(), nullable=False),
+        sa.Column("duration_ms", sa.Integer(), nullable=False),
+        sa.Column("status_code", sa.Integer(), nullable=True),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("excerpt", sa.Text(), nullable=True),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["delivery_id"], ["webhook_deliveries.id"], name=op.f("fk_webhook_attempts_delivery_id")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_webhook_attempts")),
+    )
+    with op.batch_alter_table("webhook_attempts", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_webhook_attempts_delivery_id_n"), ["delivery_id", "n"], unique=False
+        )
+
     # ### end Alembic commands ###
 
 
 def downgrade() -> None:
     """Undo."""
     # ### commands auto generated by Alembic - please adjust! ###
+    with op.batch_alter_table("webhook_attempts", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_webhook_attempts_delivery_id_n"))
+
+    op.drop_table("webhook_attempts")
     with op.batch_alter_table("inbound_events", schema=None) as batch_op:
         batch_op.drop_index(
             "ix_inbound_events_parked",
@@ -1259,6 +1403,24 @@ def downgrade() -> None:
         )
 
     op.drop_table("inbound_events")
+    with op.batch_alter_table("webhook_secrets", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_webhook_secrets_endpoint_id"))
+
+    op.drop_table("webhook_secrets")
+    with op.batch_alter_table("webhook_deliveries", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_webhook_deliveries_order",
+            sqlite_where=sa.text("status = 'queued'"),
+            postgresql_where=sa.text("status = 'queued'"),
+        )
+        batch_op.drop_index(batch_op.f("ix_webhook_deliveries_endpoint_id_id"))
+        batch_op.drop_index(
+            "ix_webhook_deliveries_due",
+            sqlite_where=sa.text("status = 'queued' AND ready"),
+            postgresql_where=sa.text("status = 'queued' AND ready"),
+        )
+
+    op.drop_table("webhook_deliveries")
     op.drop_table("sync_cases")
     with op.batch_alter_table("reveals", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_reveals_staff_id_created_at"))
@@ -1302,6 +1464,10 @@ def downgrade() -> None:
 
     op.drop_table("hazard_assignments")
     op.drop_table("api_key_uses")
+    with op.batch_alter_table("webhook_endpoints", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_webhook_endpoints_region_id"))
+
+    op.drop_table("webhook_endpoints")
     with op.batch_alter_table("recovery_codes", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_recovery_codes_staff_id"))
 
