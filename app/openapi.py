@@ -181,10 +181,12 @@ def _possible(method: str, operation: JsonObject, parameters: list[JsonObject]) 
     names = {each["name"] for each in parameters}
     places = {each["in"] for each in parameters}
     known_callers_only = "security" in operation
+    named = set(_inside(operation, "responses"))
+    yield from (name for name, kind in _PROBLEMS.items() if str(kind.status) in named)
     yield from ("Unauthenticated", "InvalidInput", "TooManyRequests", "Unavailable")
     if known_callers_only:
         yield "Forbidden"
-    if "path" in places or "404" in _inside(operation, "responses"):
+    if "path" in places:
         yield "NotFound"
     if known_callers_only and method != "get":
         yield "Conflict"

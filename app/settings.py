@@ -18,6 +18,7 @@ from app.sandbox.credentials import (
 from app.standard_webhooks import key_of
 
 WECHAT_API = "https://api.weixin.qq.com"
+_RATE = r"^[1-9][0-9]{0,8}/(second|minute|hour|day)$"
 
 
 class Settings(BaseSettings):
@@ -58,8 +59,8 @@ class Settings(BaseSettings):
     worker_poll_seconds: float = Field(default=2.0, gt=0, le=60)
     job_lease_seconds: float = Field(default=60.0, gt=0, le=3600)
 
-    rate_limit_caller: str = "1200/minute"
-    rate_limit_address: str = "2400/minute"
+    rate_limit_caller: str = Field(default="1200/minute", pattern=_RATE)
+    rate_limit_address: str = Field(default="2400/minute", pattern=_RATE)
     hazard_dispute_days: int = Field(default=7, ge=1, le=90)
     media_daily_limit: int = Field(default=200, ge=1)
 
@@ -154,6 +155,7 @@ class Settings(BaseSettings):
 
     def _unsafe_outside(self) -> list[str]:
         wrong = {
+            "JINCAI_SEED must not be demo": self.seed == "demo",
             "JINCAI_CLOCK_OFFSET_SECONDS must be 0": self.clock_offset_seconds != 0,
             "JINCAI_PUBLIC_URL must start with https://": not self.public_url.startswith("https://"),
             "JINCAI_DISTRICT_WEBHOOK_SECRET is the published development secret": (

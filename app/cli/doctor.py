@@ -23,18 +23,18 @@ from app import clock
 from app.cli import schema
 from app.cli.console import say, stop
 from app.clients.storage import Storage
+from app.clients.wechat import WeChatClient
 from app.clients.wechat_errors import Misconfigured, WeChatError
 from app.db import database, sqlite_has_wal_bug
-from app.errors import Problem
+from app.errors import Problem, Unavailable
 from app.keys import keyring
 from app.models.events import Event
 from app.models.regions import Region
 from app.models.staff import Staff, StaffStatus
 from app.models.tasks import Task, TaskStatus
-from app.outside import outside
 from app.services import demo_accounts
 from app.services.operations import weak_durability
-from app.settings import Settings, settings
+from app.settings import WECHAT_API, Settings, settings
 
 _SECONDS = 10.0
 _LATE = timedelta(minutes=5)
@@ -125,8 +125,12 @@ async def _settings() -> AsyncIterator[Finding]:
 
 async def _database() -> AsyncIterator[Finding]:
     address = make_url(settings.database_url).render_as_string(hide_password=True)
-    async with database.reading() as session:
-        await session.execute(text("SELECT 1"))
+    try:
+        async with database.reading() as session:
+            await session.execute(text("SELECT 1"))
+    except Unavailable as away:
+        yield Finding(Verdict.WRONG, f"{address} does not answer", _cause(away))
+        return
     yield Finding(Verdict.FINE, f"{address} answers")
     async for finding in _sqlite() if settings.is_sqlite else _postgres():
         yield finding
@@ -265,12 +269,22 @@ async def _wechat() -> AsyncIterator[Finding]:
     if settings.sandbox_wechat:
         yield Finding(Verdict.FINE, "The sandbox inside the server: no WeChat settings")
         return
-    async with outside.opened():
-        try:
-            await outside.wechat.stable_token()
-        except WeChatError as error:
-            yield Finding(Verdict.WRONG, f"WeChat gives no token: {error}", _wechat_advice(error))
-            return
+    if not settings.wechat_appid or not settings.wechat_secret:
+        yield Finding(Verdict.WRONG, "WeChat was not asked: there is no appid or no secret to ask with")
+        return
+    client = WeChatClient(
+        base_url=settings.wechat_api_base or WECHAT_API,
+        appid=settings.wechat_appid,
+        secret=settings.wechat_secret,
+        monotonic=clock.monotonic,
+    )
+    try:
+        await client.stable_token()
+    except WeChatError as error:
+        yield Finding(Verdict.WRONG, f"WeChat gives no token: {error}", _wechat_advice(error))
+        return
+    finally:
+        await client.aclose()
     yield Finding(Verdict.FINE, "WeChat gives a token")
     if not settings.wechat_template_progress:
         yield Finding(

@@ -14,8 +14,9 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.cli.console import out, require_settings, run, say, stop
+from app.cli.console import out, require_settings, run, say, stop, warn
 from app.db import database
+from app.errors import Unavailable
 from app.services import demo_accounts, seeding
 from app.services.seeding import Added
 from app.settings import settings
@@ -50,10 +51,10 @@ def seed(
     ] = None,
 ) -> None:
     """Add regions, organisations and hazard categories that are missing. May be run as often as one likes."""
-    require_settings()
     wanted = settings.seed_demo if demo is None else demo
     if wanted and settings.env != "dev":
         stop(demo_accounts.DemoRefused.title_en)
+    require_settings()
     require_head()
     added, accounts = run(fill(with_demo=wanted))
     say(f"Added {added.regions} regions, {added.organisations} organisations, {added.categories} categories.")
@@ -83,9 +84,9 @@ def upgrade() -> None:
             command.upgrade(_config(), "head")
 
 
-def require_head() -> None:
-    """End the command unless the tables are those of this version."""
-    now = run(revision())
+def require_head(*, or_away: bool = False) -> None:
+    """End the command unless the tables are those of this version. With `or_away` a silent database will do."""
+    now = run(_revision_or_head() if or_away else revision())
     if now != head():
         stop(f"The database is at {now or 'no revision'}, this version needs {head()}: run `jincai migrate`.")
 
@@ -98,6 +99,15 @@ async def revision() -> str | None:
             return None
         found: str | None = await session.scalar(text(f"SELECT version_num FROM {_TABLE}"))  # noqa: S608
         return found
+
+
+async def _revision_or_head() -> str | None:
+    """A server may start before its database: it answers 503 until that comes back."""
+    try:
+        return await revision()
+    except Unavailable:
+        warn("The database does not answer; requests are refused until it does.")
+        return head()
 
 
 @cache

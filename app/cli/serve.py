@@ -1,6 +1,5 @@
 """`jincai serve` and `jincai worker`: the service, ready to be opened."""
 
-import contextlib
 import socket
 import sqlite3
 
@@ -9,6 +8,7 @@ from app import worker as engine
 from app.cli import schema
 from app.cli.accounts import show_accounts
 from app.cli.console import out, require_settings, run, say, stop, warn
+from app.clients.storage import Storage, StorageUnavailable
 from app.db import sqlite_has_wal_bug
 from app.models.staff import Role
 from app.services.demo_accounts import ACCOUNTS, Account
@@ -18,6 +18,7 @@ from app.settings import settings
 def serve() -> None:
     """Serve the API. In development it also makes the tables, fills in the demo community and says who can sign in."""
     require_settings()
+    _require_storage()
     _require_free_port()
     _prepare()
     _announce()
@@ -27,7 +28,7 @@ def serve() -> None:
 def worker() -> None:
     """Work in the background until stopped: events, deadlines, messages, exports. Any number may run."""
     require_settings()
-    schema.require_head()
+    schema.require_head(or_away=True)
     if settings.is_sqlite and sqlite_has_wal_bug():
         warn(_WAL_BUG)
     say(f"Jincai Life {__version__}: working. Ctrl-C ends it after what is running.")
@@ -38,6 +39,16 @@ _WAL_BUG = (
     f"SQLite {sqlite3.sqlite_version} may corrupt a database that two processes write at once (fixed in 3.51.3): "
     "run nothing else that writes to this file, or use PostgreSQL."
 )
+
+
+def _require_storage() -> None:
+    """The address must make sense; whether the place answers is what `/readyz` says."""
+    try:
+        Storage(settings.media_location).close()
+    except ValueError as error:
+        stop(f"JINCAI_MEDIA_URL: {error}")
+    except StorageUnavailable as error:
+        stop(f"JINCAI_MEDIA_URL: {error.detail('en')}")
 
 
 def _require_free_port() -> None:
@@ -57,9 +68,10 @@ def _require_free_port() -> None:
 def _prepare() -> None:
     if settings.is_sqlite or settings.env == "dev":
         schema.upgrade()
-    schema.require_head()
+    else:
+        schema.require_head(or_away=True)
     if settings.seed_demo and settings.env == "dev":
-        with contextlib.suppress(BrokenPipeError), out.status("Filling in the demo community ..."):
+        with out.status("Filling in the demo community ..."):
             run(schema.fill(with_demo=True))
 
 

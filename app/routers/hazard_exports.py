@@ -13,7 +13,8 @@ from app.services import hazard_exports
 router = APIRouter(prefix="/v1/hazard-exports", tags=["hazards"], route_class=Operation)
 
 _FILES: dict[int | str, dict[str, object]] = {
-    200: {"content": {kind: {} for kind in hazard_exports.CONTENT_TYPES.values()}}
+    200: {"content": {kind: {} for kind in hazard_exports.CONTENT_TYPES.values()}},
+    409: {},
 }
 
 

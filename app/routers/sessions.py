@@ -18,7 +18,7 @@ from app.settings import settings
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"], route_class=Operation)
 
 
-@router.post("/wechat", status_code=201)
+@router.post("/wechat", status_code=201, responses={403: {}})
 async def create_wechat_session(body: WeChatSessionCreate) -> SessionRead:
     """Sign in with the code of `wx.login`. Whoever comes for the first time becomes a resident.
 

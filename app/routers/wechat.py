@@ -22,9 +22,10 @@ _EVENT = {
         "required": True,
     }
 }
+_REFUSALS: dict[int | str, dict[str, object]] = {400: {}, 403: {}}
 
 
-@router.get("/push", response_class=PlainTextResponse)
+@router.get("/push", response_class=PlainTextResponse, responses=_REFUSALS)
 async def verify_wechat_push(
     signature: _Signed = "",
     timestamp: _Signed = "",
@@ -37,7 +38,7 @@ async def verify_wechat_push(
     )
 
 
-@router.post("/push", response_class=PlainTextResponse, openapi_extra=_EVENT)
+@router.post("/push", response_class=PlainTextResponse, responses=_REFUSALS, openapi_extra=_EVENT)
 async def receive_wechat_push(
     request: Request,
     signature: _Signed = "",

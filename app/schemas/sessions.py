@@ -42,7 +42,7 @@ class SessionRefresh(Strict):
 
     refresh_token: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,100}$"), _HIDDEN]
 
-    model_config = {"json_schema_extra": {"examples": [{"refresh_token": "jcr_9aK…"}]}}
+    model_config = {"json_schema_extra": {"examples": [{"refresh_token": "jcr_9aK..."}]}}
 
 
 class StepUp(Strict):
@@ -84,8 +84,8 @@ class SessionRead(Read):
         "json_schema_extra": {
             "examples": [
                 {
-                    "access_token": "jcs_3vQ…",
-                    "refresh_token": "jcr_9aK…",
+                    "access_token": "jcs_3vQ...",
+                    "refresh_token": "jcr_9aK...",
                     "token_type": "Bearer",
                     "expires_in": 1800,
                     "principal": {

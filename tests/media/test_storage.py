@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,22 @@ async def test_what_is_not_there(storage: Storage) -> None:
     with pytest.raises(ObjectNotFound):
         await storage.stream("nothing")
     await storage.delete("nothing")
+
+
+async def test_every_key_is_listed_with_its_age(storage: Storage) -> None:
+    """More than one page of them."""
+    assert await _listed(storage) == {}
+    before = datetime.now(UTC) - timedelta(seconds=2)
+    wanted = {f"media/{number % 7}/{number}.jpg" for number in range(60)}
+    await asyncio.gather(*(storage.put(key, b"x") for key in wanted))
+    listed = await _listed(storage)
+    assert set(listed) == wanted
+    assert all(before < stored_at < datetime.now(UTC) + timedelta(seconds=2) for stored_at in listed.values())
+
+
+async def _listed(storage: Storage) -> dict[str, datetime]:
+    everything = storage.keys()
+    return {key: stored_at async for key, stored_at in everything}
 
 
 async def test_deleted_is_gone(storage: Storage) -> None:
