@@ -1,6 +1,7 @@
 """Sends webhooks: so many at once per endpoint, so that a slow one delays nobody, and no transaction while sending."""
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from uuid import UUID
@@ -13,10 +14,12 @@ from app.outside import outside
 from app.services import webhook_deliveries
 from app.services.webhook_deliveries import Claimed, Receiver
 from app.services.webhook_endpoints import TOPIC
+from app.settings import settings
 from app.signals import signals
 
 PER_ENDPOINT = 8
 _IDLE_SECONDS = 1.0
+_LISTEN_SECONDS = 60.0
 _BATCH_SECONDS = 0.02
 
 Result = tuple[Receiver, Claimed, Outcome]
@@ -33,35 +36,38 @@ class Sender:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send until `stop` is set, then let what is under way end."""
+        listening = asyncio.create_task(self._listen())
         while not stop.is_set():
+            self._wake.clear()
             try:
                 # What is written down frees the next of its subject, which can then be taken at once.
                 await self._write_down()
-                started = await self._start_due()
+                await self._start_due()
             except Unavailable:
-                started = 0
                 await asyncio.sleep(_IDLE_SECONDS)
-            if not started:
-                await self._rest()
+            await self._rest()
+        listening.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
         await self._write_down()
 
-    async def _start_due(self) -> int:
+    async def _listen(self) -> None:
+        """A signal while we work is not lost: it cuts the next rest short."""
+        while True:
+            if await signals.wait(TOPIC, _LISTEN_SECONDS):
+                self._wake.set()
+
+    async def _start_due(self) -> None:
         """Take what is due, as much as each endpoint has room for."""
+        full = [endpoint_id for endpoint_id, count in self._sending.items() if count >= PER_ENDPOINT]
         async with database.reading() as session:
-            waiting = await webhook_deliveries.receivers(session)
-        started = 0
+            waiting = await webhook_deliveries.receivers(session, full)
         for receiver in waiting:
             room = PER_ENDPOINT - self._sending[receiver.id]
-            if room <= 0:
-                continue
             async with database.transaction() as session:
-                claimed = await webhook_deliveries.claim(session, receiver.id, room)
+                claimed = await webhook_deliveries.claim(session, receiver, room)
             for each in claimed:
                 self._begin(receiver, each)
-            started += len(claimed)
-        return started
 
     def _begin(self, receiver: Receiver, claimed: Claimed) -> None:
         self._sending[receiver.id] += 1
@@ -96,14 +102,9 @@ class Sender:
             raise
 
     async def _rest(self) -> None:
-        """Until something was queued or sent, but no longer than a moment."""
-        signalled = asyncio.create_task(signals.wait(TOPIC, _IDLE_SECONDS))
-        sent = asyncio.create_task(self._wake.wait())
-        await asyncio.wait({signalled, sent}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (signalled, sent):
-            task.cancel()
-        await asyncio.gather(signalled, sent, return_exceptions=True)
-        self._wake.clear()
+        """Until something was queued or sent, but no longer than until a failed one may be due again."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), min(_IDLE_SECONDS, settings.webhook_waits[0]))
         await asyncio.sleep(_BATCH_SECONDS)
 
 

@@ -1,12 +1,14 @@
 """Webhooks that we send: endpoints, deliveries, retries and replays."""
 
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 
 from app.deps import CurrentCaller, IfMatch, ReadSession, Session
 from app.models.webhooks import DeliveryStatus
 from app.operation import Operation
+from app.outside import outside
 from app.pagination import CursorParameter, Limit
 from app.schemas.base import Page
 from app.schemas.webhooks import (
@@ -27,9 +29,24 @@ endpoints = APIRouter(prefix="/v1/webhook-endpoints", tags=["webhooks"], route_c
 deliveries = APIRouter(prefix="/v1/webhook-deliveries", tags=["webhooks"], route_class=Operation)
 
 
+async def _new(body: WebhookEndpointCreate) -> WebhookEndpointCreate:
+    await outside.outbound.check(body.url)
+    return body
+
+
+async def _revised(body: WebhookEndpointUpdate) -> WebhookEndpointUpdate:
+    await outside.outbound.check(body.url)
+    return body
+
+
+# Asked for before the session: names are resolved while no transaction is open.
+NewEndpoint = Annotated[WebhookEndpointCreate, Depends(_new)]
+RevisedEndpoint = Annotated[WebhookEndpointUpdate, Depends(_revised)]
+
+
 @endpoints.post("", status_code=201)
 async def create_webhook_endpoint(
-    body: WebhookEndpointCreate, caller: CurrentCaller, session: Session
+    body: NewEndpoint, caller: CurrentCaller, session: Session
 ) -> WebhookEndpointCreated:
     """Have events sent to a public https URL, signed as Standard Webhooks 1.0.0. The secret is shown this once."""
     return await webhook_endpoints.create(session, caller, body)
@@ -55,7 +72,7 @@ async def read_webhook_endpoint(
 @endpoints.put("/{endpoint_id}")
 async def update_webhook_endpoint(
     endpoint_id: UUID,
-    body: WebhookEndpointUpdate,
+    body: RevisedEndpoint,
     caller: CurrentCaller,
     session: Session,
     if_match: IfMatch,

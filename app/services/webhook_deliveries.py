@@ -22,6 +22,7 @@ from app.models.regions import RegionAncestor
 from app.models.webhooks import (
     DeliveryStatus,
     EndpointStatus,
+    PayloadKind,
     WebhookAttempt,
     WebhookDelivery,
     WebhookEndpoint,
@@ -72,6 +73,7 @@ class Receiver:
 
     id: UUID
     url: str
+    payload: PayloadKind
     keys: list[bytes]
     failing: bool
 
@@ -91,8 +93,8 @@ async def fan_out(session: AsyncSession, batch: Sequence[Event]) -> None:
         await _queue(session, pairs)
 
 
-async def receivers(session: AsyncSession) -> list[Receiver]:
-    """The active endpoints that have something due."""
+async def receivers(session: AsyncSession, full: Sequence[UUID]) -> list[Receiver]:
+    """The active endpoints that have something due, without those that have no room for more."""
     due = select(WebhookDelivery.endpoint_id).where(
         WebhookDelivery.status == DeliveryStatus.QUEUED,
         WebhookDelivery.ready,
@@ -100,12 +102,15 @@ async def receivers(session: AsyncSession) -> list[Receiver]:
         WebhookDelivery.endpoint_id == WebhookEndpoint.id,
     )
     rows = await session.scalars(
-        select(WebhookEndpoint).where(WebhookEndpoint.status == EndpointStatus.ACTIVE, due.exists())
+        select(WebhookEndpoint).where(
+            WebhookEndpoint.status == EndpointStatus.ACTIVE, WebhookEndpoint.id.not_in(full), due.exists()
+        )
     )
     return [
         Receiver(
             row.id,
             row.url,
+            row.payload,
             await webhook_endpoints.signing_keys(session, row.id),
             row.failing_since is not None,
         )
@@ -113,13 +118,13 @@ async def receivers(session: AsyncSession) -> list[Receiver]:
     ]
 
 
-async def claim(session: AsyncSession, endpoint_id: UUID, limit: int) -> list[Claimed]:
+async def claim(session: AsyncSession, receiver: Receiver, limit: int) -> list[Claimed]:
     """Take due deliveries of one endpoint, each the earliest of its subject, under a lease."""
     now, token = clock.now(), new_id()
     due = (
         select(WebhookDelivery.id)
         .where(
-            WebhookDelivery.endpoint_id == endpoint_id,
+            WebhookDelivery.endpoint_id == receiver.id,
             WebhookDelivery.status == DeliveryStatus.QUEUED,
             WebhookDelivery.ready,
             WebhookDelivery.next_at <= now,
@@ -147,7 +152,7 @@ async def claim(session: AsyncSession, endpoint_id: UUID, limit: int) -> list[Cl
             row.subject_id,
             row.event_id,
             row.attempts,
-            webhook_payloads.body_of(events[row.event_id]),
+            await webhook_payloads.body_of(session, events[row.event_id], row, receiver.payload),
         )
         for row in taken
     ]
@@ -159,7 +164,7 @@ async def finish(session: AsyncSession, results: Sequence[tuple[Claimed, Outcome
     for claimed, outcome in results:
         over = outcome.succeeded or claimed.attempt > len(settings.webhook_waits)
         status = DeliveryStatus.DELIVERED if outcome.succeeded else DeliveryStatus.DEAD
-        ended = {"status": status, "finished_at": now, "next_at": now}
+        ended = {"status": status, "finished_at": now, "next_at": now, "body_sealed": None}
         later = {"next_at": now + timedelta(seconds=_wait(claimed.attempt, outcome, now))}
         held = await session.scalar(
             update(WebhookDelivery)
@@ -195,13 +200,14 @@ async def page(
     """Deliveries to the endpoints of the caller's regions, newest first."""
     last = pagination.decode_id(_LIST, cursor)
     query = select(WebhookDelivery).where(_of(caller, _LIST))
-    for condition, asked in (
-        (WebhookDelivery.endpoint_id == endpoint_id, endpoint_id),
-        (WebhookDelivery.status == status, status),
-        (WebhookDelivery.event_id == event_id, event_id),
-        (WebhookDelivery.id < last, last),
-    ):
-        query = query.where(condition) if asked is not None else query
+    if endpoint_id is not None:
+        query = query.where(WebhookDelivery.endpoint_id == endpoint_id)
+    if status is not None:
+        query = query.where(WebhookDelivery.status == status)
+    if event_id is not None:
+        query = query.where(WebhookDelivery.event_id == event_id)
+    if last is not None:
+        query = query.where(WebhookDelivery.id < last)
     rows = list(await session.scalars(query.order_by(WebhookDelivery.id.desc()).limit(limit + 1)))
     more = pagination.encode(_LIST, str(rows[limit - 1].id)) if len(rows) > limit else None
     items = [WebhookDeliveryRead.model_validate(row) for row in rows[:limit]]

@@ -27,7 +27,7 @@ from app.sequencer import sequence
 from app.settings import settings
 from app.webhook_sender import Sender
 from tests.factories import Person, Places, make_staff
-from tests.webhooks.receiver import Receiver
+from tests.webhooks.receiver import Answer, Receiver
 
 PATH = "/v1/webhook-endpoints"
 
@@ -178,8 +178,8 @@ async def test_2xx_only_is_success_and_redirects_are_not_followed(
 async def test_a_failing_one_is_dead_in_the_end_and_lets_the_next_go(
     client: httpx.AsyncClient, admin: Person, places: Places, db: Database
 ) -> None:
-    failures = [(500, {}, b"broken \x1b[31m" + b"x" * 3000)] * 5
-    async with Receiver(answers=list(failures)) as receiver:
+    failures: list[Answer] = [(500, {}, b"broken \x1b[31m" + b"x" * 3000)] * 5
+    async with Receiver(answers=failures) as receiver:
         endpoint_id = await subscribe(client, admin, places.district, receiver)
         await happen(places.grid, 2)
         async with sending():
@@ -357,3 +357,43 @@ async def test_endpoints_and_deliveries_of_elsewhere_are_not_there(
         listed = await client.get("/v1/webhook-deliveries", headers=stranger.headers)
         assert listed.json()["items"] == []
         assert receiver.connections == 0
+
+
+async def test_a_full_payload_has_the_case_and_stays_the_same_with_every_try(
+    client: httpx.AsyncClient, admin: Person, places: Places, db: Database
+) -> None:
+    async with Receiver(answers=[(500, {}, b"")]) as receiver:
+        body = {
+            "name": "district",
+            "url": receiver.url,
+            "event_types": ["hazard.filed"],
+            "region_id": str(places.street),
+            "payload": "full",
+            "consent_basis": "handling by the district, section 13 (1) 3",
+        }
+        made = await client.post(PATH, headers=admin.headers, json=body)
+        assert made.status_code == 201, made.text
+        receiver.secrets.append(made.json()["secret"])
+        hazard = await make_hazard(places, description="a manhole without a cover")
+        await place_events()
+        async with sending():
+            await until(lambda: len(receiver.received) == 1)
+            async with db.transaction() as session:
+                row = (await session.scalars(select(Hazard).where(Hazard.id == hazard.id))).one()
+                seal(row, "description", "changed")
+            rows = await settled(db, made.json()["id"], DeliveryStatus.DELIVERED, 1)
+    first, second = receiver.received
+    assert first.body == second.body
+    assert receiver.unverified == 0
+    case = first.data["case"]
+    assert isinstance(case, dict)
+    assert case["description"] == "a manhole without a cover"
+    assert not {"reporter", "reporter_id", "address", "phone"} & case.keys()
+    assert rows[0].body_sealed is None
+
+
+async def test_what_was_redacted_is_in_no_later_try(
+    client: httpx.AsyncClient, admin: Person, places: Places, db: Database
+) -> None:
+    async with Receiver(answers=[(500, {}, b"")]) as receiver:
+        endpoint_id = await subscribe(client, admin, places.street, receiver, "hazard.filed")
