@@ -19,6 +19,7 @@ from app.events import Place
 from app.handlers import HANDLERS
 from app.ids import new_id
 from app.models.events import Audience
+from app.models.hazards import HazardStatus
 from app.models.regions import Region
 from app.models.staff import Role
 from app.models.webhooks import DeliveryStatus, WebhookDelivery
@@ -27,6 +28,7 @@ from app.sequencer import sequence
 from app.settings import settings
 from app.webhook_sender import Sender
 from tests.factories import Person, Places, make_staff
+from tests.stories import CATEGORY, DESCRIPTION, begin, change
 from tests.webhooks.receiver import Answer, Receiver
 
 PATH = "/v1/webhook-endpoints"
@@ -73,6 +75,10 @@ async def happen(region_id: UUID, times: int = 1) -> None:
                 place=Place(None, region_id),
             )
             await session.flush()
+    await _place_events()
+
+
+async def _place_events() -> None:
     placed = 1
     while placed:
         async with database.transaction() as session:
@@ -362,38 +368,61 @@ async def test_endpoints_and_deliveries_of_elsewhere_are_not_there(
 async def test_a_full_payload_has_the_case_and_stays_the_same_with_every_try(
     client: httpx.AsyncClient, admin: Person, places: Places, db: Database
 ) -> None:
+    story = await begin(client, places)
     async with Receiver(answers=[(500, {}, b"")]) as receiver:
-        body = {
-            "name": "district",
-            "url": receiver.url,
-            "event_types": ["hazard.filed"],
-            "region_id": str(places.street),
-            "payload": "full",
-            "consent_basis": "handling by the district, section 13 (1) 3",
-        }
-        made = await client.post(PATH, headers=admin.headers, json=body)
-        assert made.status_code == 201, made.text
-        receiver.secrets.append(made.json()["secret"])
-        hazard = await make_hazard(places, description="a manhole without a cover")
-        await place_events()
+        endpoint_id = await _subscribe_fully(client, admin, places, receiver)
+        hazard_id = await story.hazard(HazardStatus.FILED, address="3栋1单元门口")
+        await _place_events()
         async with sending():
             await until(lambda: len(receiver.received) == 1)
-            async with db.transaction() as session:
-                row = (await session.scalars(select(Hazard).where(Hazard.id == hazard.id))).one()
-                seal(row, "description", "changed")
-            rows = await settled(db, made.json()["id"], DeliveryStatus.DELIVERED, 1)
+            await change(hazard_id, category="other")
+            (row,) = await settled(db, endpoint_id, DeliveryStatus.DELIVERED, 1)
     first, second = receiver.received
     assert first.body == second.body
     assert receiver.unverified == 0
     case = first.data["case"]
     assert isinstance(case, dict)
-    assert case["description"] == "a manhole without a cover"
+    assert (case["id"], case["description"], case["category"]) == (hazard_id, DESCRIPTION, CATEGORY)
     assert not {"reporter", "reporter_id", "address", "phone"} & case.keys()
-    assert rows[0].body_sealed is None
+    assert "3栋1单元门口".encode() not in first.body
+    assert row.body_sealed is None
 
 
 async def test_what_was_redacted_is_in_no_later_try(
-    client: httpx.AsyncClient, admin: Person, places: Places, db: Database
+    client: httpx.AsyncClient,
+    admin: Person,
+    places: Places,
+    db: Database,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(settings, "webhook_retry_seconds", "3600")
+    story = await begin(client, places)
     async with Receiver(answers=[(500, {}, b"")]) as receiver:
-        endpoint_id = await subscribe(client, admin, places.street, receiver, "hazard.filed")
+        endpoint_id = await _subscribe_fully(client, admin, places, receiver)
+        hazard_id = await story.hazard(HazardStatus.FILED)
+        await _place_events()
+        async with sending():
+            await until(lambda: len(receiver.received) == 1)
+        assert (await deliveries(db, endpoint_id))[0].body_sealed is not None
+        await story.take(
+            story.manager, hazard_id, "redactions", {"description": True, "reason": "subject_request"}
+        )
+        assert (await deliveries(db, endpoint_id))[0].body_sealed is None
+
+
+async def _subscribe_fully(
+    client: httpx.AsyncClient, admin: Person, places: Places, receiver: Receiver
+) -> str:
+    body = {
+        "name": "district",
+        "url": receiver.url,
+        "event_types": ["hazard.filed"],
+        "region_id": str(places.street),
+        "payload": "full",
+        "consent_basis": "handled by the district on its own legal basis",
+    }
+    answer = await client.post(PATH, headers=admin.headers, json=body)
+    assert answer.status_code == 201, answer.text
+    receiver.secrets.append(answer.json()["secret"])
+    endpoint_id: str = answer.json()["id"]
+    return endpoint_id
