@@ -39,7 +39,6 @@ from app.services import scopes, webhook_endpoints, webhook_payloads
 from app.services.webhook_endpoints import TOPIC
 from app.settings import settings
 
-LEASE = timedelta(seconds=60)
 _LIST = "list_webhook_deliveries"
 _ROWS = 500
 _JITTER = 0.2
@@ -121,6 +120,7 @@ async def receivers(session: AsyncSession, full: Sequence[UUID]) -> list[Receive
 async def claim(session: AsyncSession, receiver: Receiver, limit: int) -> list[Claimed]:
     """Take due deliveries of one endpoint, each the earliest of its subject, under a lease."""
     now, token = clock.now(), new_id()
+    lease_ends = now + timedelta(seconds=settings.job_lease_seconds)
     due = (
         select(WebhookDelivery.id)
         .where(
@@ -137,7 +137,7 @@ async def claim(session: AsyncSession, receiver: Receiver, limit: int) -> list[C
         await session.execute(
             update(WebhookDelivery)
             .where(WebhookDelivery.id.in_(due))
-            .values(attempts=WebhookDelivery.attempts + 1, next_at=now + LEASE, lease_token=token)
+            .values(attempts=WebhookDelivery.attempts + 1, next_at=lease_ends, lease_token=token)
             .returning(WebhookDelivery)
             .execution_options(synchronize_session=False)
         )
