@@ -62,12 +62,19 @@ class Sender:
         full = [endpoint_id for endpoint_id, count in self._sending.items() if count >= PER_ENDPOINT]
         async with database.reading() as session:
             waiting = await webhook_deliveries.receivers(session, full)
-        for receiver in waiting:
-            room = PER_ENDPOINT - self._sending[receiver.id]
-            async with database.transaction() as session:
-                claimed = await webhook_deliveries.claim(session, receiver, room)
+        if not waiting:
+            return
+        async with database.transaction() as session:
+            taken = [
+                (receiver, await webhook_deliveries.claim(session, receiver, self._room(receiver)))
+                for receiver in waiting
+            ]
+        for receiver, claimed in taken:
             for each in claimed:
                 self._begin(receiver, each)
+
+    def _room(self, receiver: Receiver) -> int:
+        return PER_ENDPOINT - self._sending[receiver.id]
 
     def _begin(self, receiver: Receiver, claimed: Claimed) -> None:
         self._sending[receiver.id] += 1

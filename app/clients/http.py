@@ -37,20 +37,9 @@ def open_client(base_url: str, *, transport: Transport | None = None) -> Client:
     )
 
 
-def open_once(deadline_seconds: float) -> Client:
-    """A client for a single request to an address that somebody else chose: no connection outlives it."""
-    return Client(
-        verify=_certificates(),
-        timeout=httpx.Timeout(deadline_seconds),
-        limits=httpx.Limits(max_connections=1, max_keepalive_connections=0),
-        follow_redirects=False,
-        trust_env=False,
-    )
-
-
 @functools.cache
-def _certificates() -> ssl.SSLContext:
-    """Reading all certificate authorities takes longer than most requests: once per process."""
+def certificates() -> ssl.SSLContext:
+    """How servers are verified. Reading all authorities takes longer than most requests: once per process."""
     return httpx.create_ssl_context(trust_env=False)
 
 

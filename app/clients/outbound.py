@@ -6,11 +6,13 @@ No redirects, no proxies, one deadline over everything, and no more of the answe
 import asyncio
 import re
 import socket
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+import h11
 import idna
 
 from app import clock
@@ -21,6 +23,7 @@ from app.errors import InvalidInput
 DEADLINE_SECONDS = 15.0
 MAX_ANSWER_BYTES = 64 * 1024
 _EXCERPT_BYTES = 1024
+_CHUNK_BYTES = 16 * 1024
 _LONGEST_URL = 2_000
 _PORTS = {443, 8443}
 _PLAIN = re.compile(r"[!-~]+")
@@ -91,8 +94,12 @@ class Outbound:
             return Outcome(None, "url_refused", _since(began))
         except TimeoutError:
             return Outcome(None, "timeout", _since(began))
-        except (http.RequestFailed, OSError, ValueError) as failure:
-            return Outcome(None, _word(failure), _since(began))
+        except ssl.SSLError:
+            return Outcome(None, "tls_error", _since(began))
+        except h11.ProtocolError:
+            return Outcome(None, "protocol_error", _since(began))
+        except (OSError, ValueError):
+            return Outcome(None, "connect_error", _since(began))
 
     async def _resolve(self, target: Target) -> list[Address]:
         loop = asyncio.get_running_loop()
@@ -150,44 +157,67 @@ def _ascii_host(host: str) -> str:
 async def _send(
     target: Target, address: Address, headers: Mapping[str, str], body: bytes, began: float
 ) -> Outcome:
-    host = f"[{address}]" if address.version == 6 else str(address)
-    url = f"{target.scheme}://{host}:{target.port}{target.path}"
+    """One request over a connection of its own: nothing is reused, resolved again or followed."""
+    secure = target.scheme == "https"
+    reader, writer = await asyncio.open_connection(
+        str(address),
+        target.port,
+        ssl=http.certificates() if secure else None,
+        server_hostname=target.host if secure else None,
+    )
+    try:
+        if ip_address(writer.get_extra_info("peername")[0]) != address:
+            raise ConnectionError
+        protocol = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_ANSWER_BYTES)
+        writer.write(_request(protocol, target, headers, body))
+        answer, content = await _answer(protocol, reader)
+    finally:
+        writer.transport.abort()
+    return Outcome(
+        answer.status_code,
+        None,
+        _since(began),
+        _clean(content[:_EXCERPT_BYTES]),
+        next((value.decode("latin-1") for name, value in answer.headers if name == b"retry-after"), None),
+    )
+
+
+def _request(protocol: h11.Connection, target: Target, headers: Mapping[str, str], body: bytes) -> bytes:
     sent = {
-        **headers,
         "Host": target.authority,
-        "Content-Type": "application/json",
         "User-Agent": "jincai-webhooks",
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body)),
+        "Connection": "close",
+        **headers,
     }
-    async with http.open_once(DEADLINE_SECONDS) as client:
-        async with client.stream(
-            "POST", url, headers=sent, content=body, extensions={"sni_hostname": target.host}
-        ) as answer:
-            content = await _beginning(answer)
-            return Outcome(
-                answer.status_code,
-                None,
-                _since(began),
-                _clean(content[:_EXCERPT_BYTES]),
-                answer.headers.get("retry-after"),
-            )
+    parts = (h11.Request(method="POST", target=target.path, headers=list(sent.items())), h11.Data(body))
+    return b"".join(protocol.send(part) or b"" for part in (*parts, h11.EndOfMessage()))
 
 
-async def _beginning(answer: http.Response) -> bytes:
-    """At most 64 KiB, undecoded: a small answer must not unpack into a large one."""
-    content = b""
-    async for chunk in answer.aiter_raw():
-        content += chunk
-        if len(content) >= MAX_ANSWER_BYTES:
+async def _answer(protocol: h11.Connection, reader: asyncio.StreamReader) -> tuple[h11.Response, bytes]:
+    """The head of the answer and the beginning of its body, undecoded; at most 64 KiB are read."""
+    answer: h11.Response | None = None
+    content, taken = b"", 0
+    while taken < MAX_ANSWER_BYTES:
+        event = protocol.next_event()
+        if event is h11.NEED_DATA:
+            data = await reader.read(_CHUNK_BYTES)
+            taken += len(data)
+            protocol.receive_data(data)
+        elif isinstance(event, h11.Response):
+            answer = event
+        elif isinstance(event, h11.Data):
+            content += event.data
+        elif not isinstance(event, h11.InformationalResponse):
             break
-    return content
+    if answer is None:
+        raise h11.RemoteProtocolError("no answer")
+    return answer, content
 
 
 def _clean(content: bytes) -> str:
     return _UNPRINTABLE.sub(" ", content.decode("utf-8", "replace")).strip()
-
-
-def _word(failure: Exception) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(failure).__name__).lower()
 
 
 def _since(began: float) -> int:

@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, func, select, tuple_, update
 from sqlalchemy import insert as plain_insert
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from app import clock, pagination
 from app.auth import SYSTEM, Caller
@@ -161,23 +162,25 @@ async def claim(session: AsyncSession, receiver: Receiver, limit: int) -> list[C
 async def finish(session: AsyncSession, results: Sequence[tuple[Claimed, Outcome]]) -> None:
     """Write down how tries ended. Whoever lost the lease in the meantime changes nothing."""
     now = clock.now()
+    by_end: dict[DeliveryStatus, list[tuple[UUID, UUID]]] = {}
     for claimed, outcome in results:
-        over = outcome.succeeded or claimed.attempt > len(settings.webhook_waits)
-        status = DeliveryStatus.DELIVERED if outcome.succeeded else DeliveryStatus.DEAD
-        ended = {"status": status, "finished_at": now, "next_at": now, "body_sealed": None}
-        later = {"next_at": now + timedelta(seconds=_wait(claimed.attempt, outcome, now))}
-        held = await session.scalar(
-            update(WebhookDelivery)
-            .where(WebhookDelivery.id == claimed.id, WebhookDelivery.lease_token == claimed.token)
-            .values(lease_token=None, **(ended if over else later))
-            .returning(WebhookDelivery.id)
-            .execution_options(synchronize_session=False)
-        )
-        if held is None:
-            continue
-        await session.execute(plain_insert(WebhookAttempt).values(_attempt(claimed, outcome, now)))
-        if over:
-            await _promote(session, claimed.endpoint_id, claimed.subject_id)
+        by_end.setdefault(_end(claimed, outcome), []).append((claimed.id, claimed.token))
+    held: set[UUID] = set()
+    for status, leases in by_end.items():
+        if status is not DeliveryStatus.QUEUED:
+            held |= await _settle(
+                session, leases, status=status, finished_at=now, next_at=now, body_sealed=None
+            )
+    over = list(held)
+    for claimed, outcome in results:
+        if _end(claimed, outcome) is DeliveryStatus.QUEUED:
+            next_at = now + timedelta(seconds=_wait(claimed.attempt, outcome, now))
+            held |= await _settle(session, [(claimed.id, claimed.token)], next_at=next_at)
+    tries = [_attempt(claimed, outcome, now) for claimed, outcome in results if claimed.id in held]
+    if tries:
+        await session.execute(plain_insert(WebhookAttempt), tries)
+    if over:
+        await _promote(session, over)
 
 
 async def note_outcomes(session: AsyncSession, receiver: Receiver, outcomes: Sequence[Outcome]) -> None:
@@ -341,43 +344,61 @@ async def _waiting(session: AsyncSession, subjects: Iterable[UUID]) -> set[tuple
 async def _requeue(session: AsyncSession, delivery_ids: Sequence[UUID]) -> None:
     """Finished ones go again, in the order of their positions among what waits."""
     now = clock.now()
-    rows = (
-        await session.execute(
-            update(WebhookDelivery)
-            .where(WebhookDelivery.id.in_(delivery_ids))
-            .values(
-                status=DeliveryStatus.QUEUED,
-                ready=False,
-                attempts=0,
-                next_at=now,
-                finished_at=None,
-                lease_token=None,
-            )
-            .returning(WebhookDelivery.endpoint_id, WebhookDelivery.subject_id)
-            .execution_options(synchronize_session=False)
+    await session.execute(
+        update(WebhookDelivery)
+        .where(WebhookDelivery.id.in_(delivery_ids))
+        .values(
+            status=DeliveryStatus.QUEUED,
+            ready=False,
+            attempts=0,
+            next_at=now,
+            finished_at=None,
+            lease_token=None,
         )
-    ).all()
-    for endpoint_id, subject_id in sorted({(row.endpoint_id, row.subject_id) for row in rows}):
-        await _promote(session, endpoint_id, subject_id)
+        .execution_options(synchronize_session=False)
+    )
+    await _promote(session, delivery_ids)
     signal_after_commit(session, TOPIC)
 
 
-async def _promote(session: AsyncSession, endpoint_id: UUID, subject_id: UUID) -> None:
-    """The earliest that waits is ready."""
+def _end(claimed: Claimed, outcome: Outcome) -> DeliveryStatus:
+    if outcome.succeeded:
+        return DeliveryStatus.DELIVERED
+    is_last = claimed.attempt > len(settings.webhook_waits)
+    return DeliveryStatus.DEAD if is_last else DeliveryStatus.QUEUED
+
+
+async def _settle(session: AsyncSession, leases: Sequence[tuple[UUID, UUID]], **columns: object) -> set[UUID]:
+    """Change what is still held under these leases, and give it back; its ids."""
+    held = await session.scalars(
+        update(WebhookDelivery)
+        .where(tuple_(WebhookDelivery.id, WebhookDelivery.lease_token).in_(leases))
+        .values(lease_token=None, **columns)
+        .returning(WebhookDelivery.id)
+        .execution_options(synchronize_session=False)
+    )
+    return set(held)
+
+
+async def _promote(session: AsyncSession, delivery_ids: Sequence[UUID]) -> None:
+    """The earliest that waits is ready, for each subject and endpoint of these deliveries."""
+    waiting = aliased(WebhookDelivery)
     first = (
-        select(WebhookDelivery.id)
+        select(waiting.id)
         .where(
-            WebhookDelivery.endpoint_id == endpoint_id,
-            WebhookDelivery.subject_id == subject_id,
-            WebhookDelivery.status == DeliveryStatus.QUEUED,
+            waiting.endpoint_id == WebhookDelivery.endpoint_id,
+            waiting.subject_id == WebhookDelivery.subject_id,
+            waiting.status == DeliveryStatus.QUEUED,
         )
-        .order_by(WebhookDelivery.position)
+        .order_by(waiting.position)
         .limit(1)
+        .correlate(WebhookDelivery)
         .scalar_subquery()
     )
+    firsts = list(await session.scalars(select(first).where(WebhookDelivery.id.in_(delivery_ids))))
     await session.execute(
         update(WebhookDelivery)
-        .where(WebhookDelivery.id == first)
+        .where(WebhookDelivery.id.in_([each for each in firsts if each is not None]))
         .values(ready=True)
         .execution_options(synchronize_session=False)
     )

@@ -95,9 +95,7 @@ async def _happen(subjects: list[UUID], count: int) -> None:
             async with database.transaction() as session:
                 for subject_id in sorted(random.sample(subjects, min(number, len(subjects)))):
                     region = (
-                        await session.scalars(
-                            select(Region).where(Region.id == subject_id).with_for_update()
-                        )
+                        await session.scalars(select(Region).where(Region.id == subject_id).with_for_update())
                     ).one()
                     place = Place(None, region.id)
                     events.record(

@@ -216,7 +216,7 @@ async def test_what_does_not_speak_our_protocol_is_a_failure() -> None:
         no_tls = await Outbound([LOOPBACK]).post(f"https://127.0.0.1:{port}/", _headers(), b"{}")
     assert (flood.status, no_tls.status) == (None, None)
     assert flood.error
-    assert no_tls.error == "connect_error"
+    assert no_tls.error == "tls_error"
 
 
 async def test_the_interface_refuses_at_creation_change_and_ping(
