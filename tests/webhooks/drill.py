@@ -67,11 +67,11 @@ class Unreliable:
         lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         body = await reader.readexactly(int(headers["content-length"]))
-        if random.random() < _SERVER_ERRORS:  # noqa: S311 - no secret
+        if random.random() < _SERVER_ERRORS:
             writer.write(b"HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n")
             return
         self._accept(headers, body)
-        if random.random() < _RESETS:  # noqa: S311 - no secret
+        if random.random() < _RESETS:
             self.resets += 1
             writer.transport.abort()
             return
@@ -115,7 +115,7 @@ async def hold(size: Size, folder: Path) -> Report:
     async with AsyncExitStack() as stack:
         for receiver in receivers:
             await stack.enter_async_context(receiver.listening())
-        told = environment(new_database(f"drill{os.getpid()}{random.randrange(10**6)}"), folder)  # noqa: S311
+        told = environment(new_database(f"drill{os.getpid()}{random.randrange(10**6)}"), folder)
         env = os.environ | told | _SETTINGS | {"JINCAI_JOB_LEASE_SECONDS": str(size.lease_seconds)}
         driver = await _start(env, "-m", "tests.webhooks.drill_driver", piped=True)
         stack.push_async_callback(_end, driver)

@@ -90,7 +90,7 @@ async def _endpoints(region_id: UUID, urls: list[str]) -> list[str]:
 async def _happen(subjects: list[UUID], count: int) -> None:
     """So many events of random subjects, some in one transaction; every tenth transaction is rolled back."""
     while count:
-        number = min(count, random.randint(1, _BURST))  # noqa: S311 - no secret
+        number = min(count, random.randint(1, _BURST))
         try:
             async with database.transaction() as session:
                 for subject_id in sorted(random.sample(subjects, min(number, len(subjects)))):
@@ -101,7 +101,7 @@ async def _happen(subjects: list[UUID], count: int) -> None:
                     events.record(
                         session, SYSTEM, region, "region.touched", audience=Audience.STAFF, place=place
                     )
-                if random.random() < 0.1:  # noqa: S311 - no secret
+                if random.random() < 0.1:
                     raise _ChangedMind
         except _ChangedMind:
             continue
