@@ -31,7 +31,16 @@ Cases = Mapping[str, str]
 
 async def ours(session: AsyncSession, caller: Caller, day: date) -> OurWatermarks:
     """Our counts and checksums of one business day, by the district's region codes."""
-    cases = await _cases(session, day, scopes.within(Hazard.region_id, caller.scope("read_watermarks")))
+    return await _summed(session, day, scopes.within(Hazard.region_id, caller.scope("read_watermarks")))
+
+
+async def everywhere(session: AsyncSession, day: date) -> OurWatermarks:
+    """The same for all communities."""
+    return await _summed(session, day, true())
+
+
+async def _summed(session: AsyncSession, day: date, chosen: ColumnElement[bool]) -> OurWatermarks:
+    cases = await _cases(session, day, chosen)
     return OurWatermarks(
         day=day,
         communities=[

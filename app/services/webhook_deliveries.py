@@ -398,7 +398,7 @@ async def _promote(session: AsyncSession, delivery_ids: Sequence[UUID]) -> None:
     firsts = list(await session.scalars(select(first).where(WebhookDelivery.id.in_(delivery_ids))))
     await session.execute(
         update(WebhookDelivery)
-        .where(WebhookDelivery.id.in_([each for each in firsts if each is not None]))
+        .where(WebhookDelivery.id.in_(firsts))
         .values(ready=True)
         .execution_options(synchronize_session=False)
     )

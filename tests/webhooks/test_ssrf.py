@@ -8,8 +8,9 @@ import pytest
 
 from app.clients import outbound
 from app.clients.outbound import Outbound, UrlRefused
+from app.models.staff import Role
 from app.outside import outside
-from tests.factories import Places, Role, make_staff
+from tests.factories import Places, make_staff
 from tests.stories import problem
 from tests.webhooks import resolver
 from tests.webhooks.receiver import Receiver
