@@ -6,10 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from uuid import UUID
 
+import structlog
+
 from app import clock, standard_webhooks
 from app.clients.outbound import Outcome
 from app.db import database
 from app.errors import Unavailable
+from app.leases import describe
 from app.outside import outside
 from app.services import webhook_deliveries
 from app.services.webhook_deliveries import Claimed, Receiver
@@ -21,6 +24,8 @@ PER_ENDPOINT = 8
 _IDLE_SECONDS = 1.0
 _LISTEN_SECONDS = 60.0
 _BATCH_SECONDS = 0.02
+
+_log = structlog.get_logger("worker")
 
 Result = tuple[Receiver, Claimed, Outcome]
 
@@ -43,7 +48,9 @@ class Sender:
                 # What is written down frees the next of its subject, which can then be taken at once.
                 await self._write_down()
                 await self._start_due()
-            except Unavailable:
+            except Exception as failure:
+                # What was not written down is tried again when its lease is over.
+                _log.error("worker_failed", part="webhooks", error=describe(failure))
                 await asyncio.sleep(_IDLE_SECONDS)
             await self._rest()
         listening.cancel()

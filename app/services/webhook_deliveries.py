@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, select, tuple_, update
+from sqlalchemy import ColumnElement, exists, func, select, tuple_, update
 from sqlalchemy import insert as plain_insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
@@ -245,6 +245,7 @@ async def retry(session: AsyncSession, caller: Caller, delivery_id: UUID) -> Web
     if row.status is DeliveryStatus.QUEUED:
         raise DeliveryNotOver
     await _requeue(session, [row.id])
+    await _put_in_order(session, row.endpoint_id, [row.subject_id])
     await session.refresh(row)
     return WebhookDeliveryRead.model_validate(row)
 
@@ -279,6 +280,7 @@ async def replay(
     again = [known[event.id] for event in wanted if event.id in known]
     await _requeue(session, again)
     await _queue(session, [(endpoint, event) for event in wanted])
+    await _put_in_order(session, endpoint.id, {event.subject_id for event in wanted})
     return WebhookReplayed(queued=len(wanted))
 
 
@@ -342,22 +344,46 @@ async def _waiting(session: AsyncSession, subjects: Iterable[UUID]) -> set[tuple
 
 
 async def _requeue(session: AsyncSession, delivery_ids: Sequence[UUID]) -> None:
-    """Finished ones go again, in the order of their positions among what waits."""
-    now = clock.now()
-    await session.execute(
-        update(WebhookDelivery)
-        .where(WebhookDelivery.id.in_(delivery_ids))
-        .values(
-            status=DeliveryStatus.QUEUED,
-            ready=False,
-            attempts=0,
-            next_at=now,
-            finished_at=None,
-            lease_token=None,
+    """Finished ones wait again, as if they had never been tried."""
+    for start in range(0, len(delivery_ids), _ROWS):
+        await session.execute(
+            update(WebhookDelivery)
+            .where(WebhookDelivery.id.in_(delivery_ids[start : start + _ROWS]))
+            .values(
+                status=DeliveryStatus.QUEUED,
+                ready=False,
+                attempts=0,
+                next_at=clock.now(),
+                finished_at=None,
+                lease_token=None,
+            )
+            .execution_options(synchronize_session=False)
         )
-        .execution_options(synchronize_session=False)
+
+
+async def _put_in_order(session: AsyncSession, endpoint_id: UUID, subjects: Iterable[UUID]) -> None:
+    """What was queued late may belong before what waits: of each subject the earliest is ready, and no other."""
+    earlier = aliased(WebhookDelivery)
+    is_late = exists().where(
+        earlier.endpoint_id == WebhookDelivery.endpoint_id,
+        earlier.subject_id == WebhookDelivery.subject_id,
+        earlier.status == DeliveryStatus.QUEUED,
+        earlier.position < WebhookDelivery.position,
     )
-    await _promote(session, delivery_ids)
+    chosen = list(subjects)
+    for start in range(0, len(chosen), _ROWS):
+        stream = update(WebhookDelivery).where(
+            WebhookDelivery.endpoint_id == endpoint_id,
+            WebhookDelivery.subject_id.in_(chosen[start : start + _ROWS]),
+            WebhookDelivery.status == DeliveryStatus.QUEUED,
+        )
+        for wrong, ready in (
+            (WebhookDelivery.ready & is_late, False),
+            (~WebhookDelivery.ready & ~is_late, True),
+        ):
+            await session.execute(
+                stream.where(wrong).values(ready=ready).execution_options(synchronize_session=False)
+            )
     signal_after_commit(session, TOPIC)
 
 

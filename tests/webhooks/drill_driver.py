@@ -15,6 +15,7 @@ from sqlalchemy import func, select
 from app import clock, events, standard_webhooks
 from app.auth import SYSTEM
 from app.db import database
+from app.errors import Unavailable
 from app.events import TOPIC, Place
 from app.ids import new_id
 from app.keys import seal
@@ -103,7 +104,8 @@ async def _happen(subjects: list[UUID], count: int) -> None:
                     )
                 if random.random() < 0.1:
                     raise _ChangedMind
-        except _ChangedMind:
+        except (_ChangedMind, Unavailable):
+            # A worker that is paused in a transaction keeps SQLite to itself: nothing was changed, try again.
             continue
         signals.send(TOPIC)
         count -= min(number, len(subjects))

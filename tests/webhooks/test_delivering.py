@@ -28,7 +28,7 @@ from app.sequencer import sequence
 from app.settings import settings
 from app.webhook_sender import Sender
 from tests.factories import Person, Places, make_staff
-from tests.stories import CATEGORY, DESCRIPTION, begin, change
+from tests.stories import CATEGORY, DESCRIPTION, begin, change, problem
 from tests.webhooks.receiver import Answer, Receiver
 
 PATH = "/v1/webhook-endpoints"
@@ -312,6 +312,29 @@ async def test_a_window_of_time_is_sent_again_with_its_ids(
             await until(lambda: len(receiver.received) == 10)
         ids = [each.message_id for each in receiver.received]
         assert ids[5:] == ids[:5]
+
+
+async def test_what_is_retried_goes_before_what_waits(
+    client: httpx.AsyncClient,
+    admin: Person,
+    places: Places,
+    db: Database,
+) -> None:
+    async with Receiver(answers=[(500, {}, b"")] * 5) as receiver:
+        endpoint_id = await subscribe(client, admin, places.district, receiver)
+        await happen(places.grid)
+        async with sending():
+            (first,) = await settled(db, endpoint_id, DeliveryStatus.DEAD, 1)
+        receiver.received.clear()
+        await happen(places.grid, 2)
+        again = await client.post(f"/v1/webhook-deliveries/{first.id}/retry", headers=admin.headers)
+        assert (again.status_code, again.json()["status"]) == (202, "queued")
+        twice = await client.post(f"/v1/webhook-deliveries/{first.id}/retry", headers=admin.headers)
+        problem(twice, 409, "webhook_delivery_not_over")
+        assert [row.ready for row in await deliveries(db, endpoint_id)] == [True, False, False]
+        async with sending():
+            await settled(db, endpoint_id, DeliveryStatus.DELIVERED, 3)
+        assert [each.data["seq"] for each in receiver.received] == [1, 2, 3]
 
 
 async def test_a_slow_endpoint_delays_no_other(
