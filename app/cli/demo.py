@@ -190,10 +190,10 @@ class _Tale:
         for _ in range(int(_WAIT_SECONDS * 5)):
             log = json.loads((await self._client.get(f"{district}/log")).content)
             types = [str(row["type"]) for row in reversed(_items(log)) if self._hazard_id in str(row["body"])]
-            if "hazard.closed" in types:
+            if "hazard.rated" in types:
                 return types
             await asyncio.sleep(0.2)
-        return stop(f"The closed case did not arrive at {district}. Is a worker running?")
+        return stop(f"Not everything arrived at {district}. Is a worker running?")
 
     async def _handed_over(self, district: str, community_id: str) -> None:
         region = await self._ask("GET", f"/v1/regions/{community_id}", self._dispatcher)
