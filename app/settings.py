@@ -53,7 +53,7 @@ class Settings(BaseSettings):
 
     webhook_retry_seconds: str = "5,30,300,1800,7200,18000,36000,50400,72000,86400,86400"
     webhook_allow_cidrs: str = ""
-    district_webhook_secret: str = DEV_WEBHOOK_SECRET
+    district_webhook_secret: str = ""
 
     worker: Literal["embedded", "external"] = "embedded"
     worker_poll_seconds: float = Field(default=2.0, gt=0, le=60)
@@ -113,7 +113,8 @@ class Settings(BaseSettings):
     @property
     def district_keys(self) -> list[bytes]:
         """What the district may sign with: several during a rotation, none when it is not connected."""
-        return [key_of(secret) for secret in self.district_webhook_secret.split()]
+        fallback = DEV_WEBHOOK_SECRET if self.env == "dev" else ""
+        return [key_of(secret) for secret in (self.district_webhook_secret or fallback).split()]
 
     @property
     def is_sqlite(self) -> bool:
@@ -161,7 +162,7 @@ class Settings(BaseSettings):
             "JINCAI_CLOCK_OFFSET_SECONDS must be 0": self.clock_offset_seconds != 0,
             "JINCAI_PUBLIC_URL must start with https://": not self.public_url.startswith("https://"),
             "JINCAI_DISTRICT_WEBHOOK_SECRET is the published development secret": (
-                self.district_webhook_secret == DEV_WEBHOOK_SECRET
+                DEV_WEBHOOK_SECRET in self.district_webhook_secret
             ),
             "JINCAI_WEBHOOK_ALLOW_CIDRS must not open private networks": any(
                 not network.is_global for network in self.webhook_networks

@@ -26,6 +26,8 @@ router = APIRouter(prefix="/v1/sync/district", tags=["district"], route_class=Op
 
 async def _verified(request: Request) -> str:
     """The id of a message that the district signed; the raw bytes are what counts."""
+    if not settings.district_keys:
+        raise sync.DistrictNotConnected
     body = await request.body()
     return standard_webhooks.verify(request.headers, body, settings.district_keys, clock.now())
 

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app import clock, events, outbox
 from app.auth import SYSTEM
 from app.db import insert
-from app.errors import Conflict, Problem
+from app.errors import Conflict, Problem, Unavailable
 from app.ids import new_id
 from app.keys import seal, unseal
 from app.leases import Lease
@@ -33,6 +33,13 @@ from app.services import code_mappings, district_cases, hazard_access
 TASK = "sync.apply"
 _GAP = "earlier numbers are missing"
 _ADAPTER: TypeAdapter[DistrictEvent] = TypeAdapter(DistrictEvent)
+
+
+class DistrictNotConnected(Unavailable):
+    """The operator has set no secret of the district."""
+
+    code = "district_not_connected"
+    title_en, title_zh = "The district platform is not connected here", "此处未对接区平台"
 
 
 class SyncConflict(Conflict):

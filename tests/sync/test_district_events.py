@@ -19,6 +19,7 @@ from app.models.regions import Region
 from app.models.sync import InboundEvent, InboundStatus, SyncCase
 from app.sandbox.credentials import DEV_WEBHOOK_SECRET
 from app.services import sync
+from app.settings import settings
 from tests.factories import Places
 
 PATH = "/v1/sync/district/events"
@@ -236,6 +237,14 @@ async def test_a_signed_body_that_is_no_text_is_a_clear_error(client: httpx.Asyn
         "content-type": "application/json",
     }
     assert (await client.post(PATH, content=body, headers=headers)).status_code in (400, 422)
+
+
+async def test_without_a_secret_the_district_is_not_connected(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "env", "prod")
+    answer = await send(client, story("D-1", "x")[0])
+    assert (answer.status_code, answer.json()["code"]) == (503, "district_not_connected")
 
 
 async def test_a_case_goes_by_our_id_as_well(client: httpx.AsyncClient, db: Database, places: Places) -> None:
