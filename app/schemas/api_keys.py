@@ -54,6 +54,8 @@ class ApiKeyRotate(Strict):
 
     overlap_hours: Annotated[int, Field(ge=0, le=24)] = 24
 
+    model_config = {"json_schema_extra": {"examples": [{"overlap_hours": 24}]}}
+
 
 class ApiKeyDay(Read):
     """Use on one business day."""

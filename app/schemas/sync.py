@@ -77,6 +77,20 @@ class CaseRepliedEvent(_Envelope):
     type: Literal["case.replied"]
     data: CaseReplied
 
+    model_config = {
+        "json_schema_extra": {
+            "examples": [
+                {
+                    "type": "case.replied",
+                    "case": "JJ-2026-000123",
+                    "seq": 2,
+                    "occurred_at": "2026-11-20T08:05:00+08:00",
+                    "data": {"text": "请三日内办结"},
+                }
+            ]
+        }
+    }
+
 
 class CaseReturnedEvent(_Envelope):
     """`case.returned`."""
@@ -150,6 +164,24 @@ class Watermarks(Strict):
     day: Annotated[date, Field(strict=False)]
     communities: Annotated[list[WatermarkCommunity], Field(max_length=500)]
 
+    model_config = {
+        "json_schema_extra": {
+            "examples": [
+                {
+                    "day": "2026-11-20",
+                    "communities": [
+                        {
+                            "region_code": "510104909901",
+                            "count": 0,
+                            "checksum": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+                            "cases": [],
+                        }
+                    ],
+                }
+            ]
+        }
+    }
+
 
 class CommunityDrift(Read):
     """How one community differs."""
@@ -198,6 +230,12 @@ class MappingsWrite(Strict):
     """The whole table; it replaces what was there."""
 
     mappings: Annotated[list[MappingWrite], Field(max_length=5_000)]
+
+    model_config = {
+        "json_schema_extra": {
+            "examples": [{"mappings": [{"kind": "category", "theirs": "A01", "ours": "street_lighting"}]}]
+        }
+    }
 
 
 class MappingRead(Read):

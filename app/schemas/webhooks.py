@@ -53,6 +53,18 @@ class WebhookEndpointCreate(_Receiver):
 class WebhookEndpointUpdate(_Receiver):
     """Another receiver for the same region."""
 
+    model_config = {
+        "json_schema_extra": {
+            "examples": [
+                {
+                    "name": "district platform",
+                    "url": "https://platform.example.org/jincai",
+                    "event_types": ["hazard."],
+                }
+            ]
+        }
+    }
+
 
 class WebhookEndpointRead(Read):
     """An endpoint without its secret."""
@@ -82,12 +94,20 @@ class WebhookSecretRotate(Strict):
 
     overlap_hours: Annotated[int, Field(ge=0, le=168)] = 24
 
+    model_config = {"json_schema_extra": {"examples": [{"overlap_hours": 24}]}}
+
 
 class WebhookReplay(Strict):
     """Which events to send again, with their original ids: those that occurred in [since, until)."""
 
     since: Annotated[AwareDatetime, Field(strict=False)]
     until: Annotated[AwareDatetime, Field(strict=False)]
+
+    model_config = {
+        "json_schema_extra": {
+            "examples": [{"since": "2026-11-20T00:00:00Z", "until": "2026-11-21T00:00:00Z"}]
+        }
+    }
 
 
 class WebhookReplayed(Read):
