@@ -34,11 +34,11 @@ test: test-sqlite test-postgres ## Run the whole suite on SQLite and on PostgreS
 
 .PHONY: test-sqlite
 test-sqlite: $(VENV)/.installed-dev ## Run the suite on SQLite; options for pytest: TESTS='...'
-	$(PYTEST) -n 2 --dist worksteal --engine sqlite $(TESTS)
+	$(PYTEST) -n 2 --dist worksteal --engine sqlite -m "not slow" --ignore=tests/faults $(TESTS)
 
 .PHONY: test-postgres
 test-postgres: $(VENV)/.installed-dev ## Run the suite on a throwaway PostgreSQL
-	$(PYTEST) -n 2 --dist worksteal --engine postgres $(TESTS)
+	$(PYTEST) -n 2 --dist worksteal --engine postgres -m "not slow" --ignore=tests/faults $(TESTS)
 
 .PHONY: check
 check: $(VENV)/.installed-dev ## Check format, lint, types, migrations on both engines, OpenAPI, Dockerfile
@@ -65,9 +65,13 @@ bench: $(VENV)/.installed-dev ## Measure the service beside a bare handler, on P
 	$(BIN)/python -m benchmarks
 
 .PHONY: drill
-drill: $(VENV)/.installed-dev ## Kill server and worker under load and look what is left, on both engines
-	$(PYTEST) --engine sqlite tests/faults
-	$(PYTEST) --engine postgres tests/faults
+drill: $(VENV)/.installed-dev ## Kill server and worker under load, generate requests for longer, on both engines
+	$(PYTEST) --engine sqlite -m slow --ignore=tests/faults tests
+	$(PYTEST) --engine postgres -m slow --ignore=tests/faults tests
+	$(PYTEST) --engine sqlite --drill -s -o faulthandler_timeout=1800 tests/faults
+	$(PYTEST) --engine postgres --drill -s -o faulthandler_timeout=1800 tests/faults
+	CONTRACT_EXAMPLES=100 $(PYTEST) --engine sqlite tests/contract/test_schemathesis.py
+	CONTRACT_EXAMPLES=100 $(PYTEST) --engine postgres tests/contract/test_schemathesis.py
 
 .PHONY: clean
 clean: ## Remove .venv, caches and the local database

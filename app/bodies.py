@@ -9,6 +9,7 @@ from fastapi import Request
 from app.errors import InvalidInput, Problem
 
 _MAX_INTEGER = 2**53
+_MOST_MEMBERS = 1000
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
@@ -50,6 +51,8 @@ def parse_json(raw: bytes) -> object:
 
 
 def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    if len(pairs) > _MOST_MEMBERS:
+        raise _malformed("has too many members in one object", "对象的成员过多")
     found = dict(pairs)
     if len(found) < len(pairs):
         raise _malformed("has the same key twice", "包含重复的键")

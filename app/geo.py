@@ -169,6 +169,7 @@ class RegionIndex:
 
     A point on a shared edge or corner belongs to the region with the lowest code: first the community is
     chosen, then the grid among those of that community. An outer edge belongs to the region it encloses.
+    A grid that was given to another community without moving its outline takes its inside along.
     """
 
     def __init__(self, shapes: Iterable[RegionShape]) -> None:
@@ -190,10 +191,11 @@ class RegionIndex:
         if not len(hits):
             return None
         community_id = self._communities[min(hits)].region_id
-        touching = sorted(self._grid_tree.query(point, predicate="intersects"))
-        grids = (self._grids[i] for i in touching)
-        grid_id = next((grid.region_id for grid in grids if grid.community_id == community_id), None)
-        return Location(community_id, grid_id)
+        touching = [self._grids[i] for i in sorted(self._grid_tree.query(point, predicate="intersects"))]
+        grid = next((grid for grid in touching if grid.community_id == community_id), None)
+        if grid is None:
+            grid = next((self._grids[i] for i in self._grid_tree.query(point, predicate="within")), None)
+        return Location(community_id, None) if grid is None else Location(grid.community_id, grid.region_id)
 
     def nearest_community(self, lng: float, lat: float) -> NearestCommunity | None:
         """The closest community and the metres to its edge (0 inside); None when there is no community."""

@@ -12,15 +12,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from io import FileIO
+from io import BytesIO, FileIO
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, BinaryIO, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.clock import SHANGHAI
 from app.errors import BodyTooLarge, InvalidInput, Unavailable, UnsupportedMediaType
 from app.geo import Point
+
+Source: TypeAlias = Path | BinaryIO | bytes
+"""A picture as it came; a stream is read from where it stands."""
 
 _CHILD = Path(__file__).with_name("imaging_child.py")
 _MAX_ANSWER_BYTES = 16 * 1024 * 1024
@@ -111,7 +114,7 @@ class Imaging:
         self._room = at_once + waiting
         self.in_line = 0
 
-    async def process(self, source: Path | bytes) -> Processed:
+    async def process(self, source: Source) -> Processed:
         """Develop a picture; the source is left as it is.
 
         Raises UnsupportedImage (415), ImageTooLarge (413), CorruptImage (422), ImagingBusy and
@@ -161,17 +164,24 @@ class Imaging:
         return output
 
 
-def _opened(source: Path | bytes) -> FileIO:
+def _opened(source: Source) -> FileIO:
     """An unbuffered file to hand to the child, which reads it from the start."""
     try:
         if isinstance(source, Path):
             return FileIO(source)
         file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - the caller closes it
-        file.write(source)
+        _copy(BytesIO(source) if isinstance(source, bytes) else source, file)
         file.seek(0)
     except OSError as error:
         raise ImagingUnavailable(retry_after=_RETRY_AFTER_SECONDS) from error
     return file
+
+
+def _copy(source: BinaryIO, file: FileIO) -> None:
+    """Piece by piece: many large pictures at once must not lie in memory. A disk that fills up takes half a piece."""
+    while piece := memoryview(source.read(_CHUNK_BYTES)):
+        while piece:
+            piece = piece[file.write(piece) :]
 
 
 def _is_known(head: bytes) -> bool:

@@ -117,6 +117,7 @@ _PROBLEM_SCHEMA: JsonObject = {
         "instance": {"type": "string", "format": "uri-reference"},
         "request_id": {"type": ["string", "null"]},
         "errors": {"type": "array", "items": {"$ref": "#/components/schemas/FieldProblem"}},
+        "retry_after": {"type": "integer", "description": "Seconds to wait, as in the header `Retry-After`."},
     },
 }
 _FIELD_SCHEMA: JsonObject = {
@@ -227,6 +228,7 @@ def _response(name: str, kind: type[Problem]) -> JsonObject:
     headers: JsonObject = {"X-Request-Id": {"schema": {"type": "string"}}}
     if kind in (TooManyRequests, Unavailable):
         headers["Retry-After"] = {"schema": {"type": "integer"}, "description": "Seconds"}
+        example["retry_after"] = 5
     content: JsonObject = {
         "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}
     }

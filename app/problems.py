@@ -40,6 +40,7 @@ from app.validation_messages import message_en, message_zh
 CONTENT_TYPE = "application/problem+json"
 _MOST_FIELDS = 50
 _LONGEST_NAME = 100
+_RETRY_AFTER_SECONDS = 10
 _METHODS = ("GET", "POST", "PUT", "DELETE")
 _AUDITED = (403, 409)
 _log = structlog.get_logger("problems")
@@ -81,6 +82,9 @@ def render(problem: Problem, path: str, accept_language: str | None) -> Response
     }
     if problem.fields or problem.status == 422:
         body["errors"] = [_field(error, language) for error in problem.fields[:_MOST_FIELDS]]
+    if problem.retry_after is not None:
+        # Besides the header: many clients look at status and body only.
+        body["retry_after"] = problem.retry_after
     body |= problem.extensions
     return Response(orjson.dumps(body), problem.status, _headers(problem, language), CONTENT_TYPE)
 
@@ -141,6 +145,9 @@ async def _on_http(request: Request, error: HTTPException) -> Response:
     """The framework's own errors. FastAPI wraps whatever is raised while it reads a body, ours included."""
     if isinstance(error.__cause__, Problem):
         return await _on_problem(request, error.__cause__)
+    if isinstance(error.__cause__, OSError):
+        # A full disk has no room for the file that a large body waits in.
+        return _render(request, Unavailable(retry_after=_RETRY_AFTER_SECONDS))
     response = _render(request, _BY_STATUS.get(error.status_code, Problem)())
     if error.status_code == 405:
         is_ours = isinstance(request.scope.get("route"), Operation)

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from enum import StrEnum
 from functools import cache
 from importlib.resources import files
 from typing import Annotated, Literal
@@ -10,6 +9,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from app.models.hazard_categories import Urgency
+from app.models.hazards import HazardLevel, PhotoExemption
+from app.models.regions import RegionLevel
 from app.worktime import ClockKind
 
 _STRICT = ConfigDict(extra="forbid")
@@ -18,44 +20,6 @@ _LONGEST_ANSWER = 500
 Text = Annotated[str, Field(min_length=1, max_length=500)]
 Code = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{1,39}$")]
 RegionCode = Annotated[str, Field(pattern=r"^\d{6,18}$")]
-
-
-class RegionLevel(StrEnum):
-    """The levels of the tree, from the top; a region's parent is one level up."""
-
-    DISTRICT = "district"
-    STREET = "street"
-    COMMUNITY = "community"
-    COMPOUND = "compound"
-    GRID = "grid"
-    BUILDING = "building"
-
-
-class Urgency(StrEnum):
-    """How fast a category must be seen to; it orders lists and colours the map."""
-
-    CRITICAL = "critical"
-    HIGH = "high"
-    NORMAL = "normal"
-    LOW = "low"
-
-
-class HandlingLevel(StrEnum):
-    """Whose clock runs: the grid worker's, the street's or the department's."""
-
-    GRID = "grid"
-    STREET = "street"
-    DEPARTMENT = "department"
-
-
-class PhotoExemption(StrEnum):
-    """Why a hazard may be resolved without an after-photo."""
-
-    NOT_VISIBLE = "not_visible"
-    UNSAFE = "unsafe"
-    PRIVACY = "privacy"
-    SITE_RESTRICTED = "site_restricted"
-    TAKEN_OVER = "taken_over"
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
@@ -126,7 +90,7 @@ class HazardCategoryRow:
     urgency: Urgency
     public: bool
     nearby_radius_m: Annotated[int, Field(ge=0, le=2000)]
-    deadlines: Mapping[HandlingLevel, Deadline]
+    deadlines: Mapping[HazardLevel, Deadline]
     event_class: EventClass | None
     keywords: Annotated[tuple[Text, ...], Field(min_length=1)]
     lead_organisation: Code
@@ -134,7 +98,7 @@ class HazardCategoryRow:
 
     @model_validator(mode="after")
     def _every_level_has_a_deadline(self) -> "HazardCategoryRow":
-        if set(self.deadlines) != set(HandlingLevel):
+        if set(self.deadlines) != set(HazardLevel):
             raise ValueError("a deadline is needed for every level")
         return self
 

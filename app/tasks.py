@@ -55,8 +55,10 @@ async def _purge_logins(lease: Lease) -> None:
 KINDS: dict[str, Kind] = {
     FAILED: Kind(handle_again, attempts=3),
     hazard_exports.TASK: Kind(hazard_exports.run, attempts=hazard_exports.ATTEMPTS),
+    hazard_exports.DISCARD: Kind(hazard_exports.discard_unregistered, attempts=20),
     "hazards.close_unanswered": _sweeping(hazards.close_unanswered),
     "hazards.deadlines": _sweeping(hazard_deadlines.sweep_warnings, hazard_deadlines.sweep_escalations),
+    media.DISCARD: Kind(media.discard_unregistered, attempts=20),
     "media.erase": Kind(_erase_objects, attempts=20),
     "media.resubmit": _sweeping(reviews.resubmit_unanswered),
     messages.SEND: Kind(messages.send),

@@ -33,6 +33,7 @@ _DRAIN_SECONDS = 20.0
 _TICK_SECONDS = 1.0
 _FIRST_RETRY_SECONDS = 5.0
 _LAST_RETRY_SECONDS = 3600.0
+_EARLIEST = 0.8
 
 _log = structlog.get_logger("worker")
 
@@ -186,8 +187,9 @@ def _failed(lease: Lease, kind: Kind, failure: Exception) -> dict[str, object]:
         return ended(TaskStatus.DEAD) | {"last_error": error}
     seconds = min(_FIRST_RETRY_SECONDS * 2 ** (lease.attempt - 1), _LAST_RETRY_SECONDS)
     if isinstance(failure, Retry):
-        seconds = max(seconds, failure.after)
-    jitter = random.uniform(0.8, 1.2)  # noqa: S311 - no secret
+        # The least that was asked for stays the least.
+        seconds = max(seconds, failure.after / _EARLIEST)
+    jitter = random.uniform(_EARLIEST, 2 - _EARLIEST)  # noqa: S311 - no secret
     return _due_in(seconds * jitter) | {"last_error": error}
 
 

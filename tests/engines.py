@@ -28,6 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--engine", choices=("sqlite", "postgres"), default="sqlite", help="the database to test on"
     )
+    parser.addoption("--drill", action="store_true", help="break things ten times instead of once")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -54,14 +55,17 @@ def environment(database_url: str, media: Path) -> dict[str, str]:
     }
 
 
-def new_database(name: str) -> str:
-    """Make a migrated, empty database and return its URL; it vanishes with the run."""
+def new_database(name: str, template: str = _TEMPLATE) -> str:
+    """Make a migrated, empty database and return its URL; it vanishes with the run.
+
+    `template` is the name of another one to copy, which nobody may have open.
+    """
     state = _state()
     if state["port"]:
         server = Server(state["binaries"], int(state["port"]))
-        server.create_database(name, _TEMPLATE)
+        server.create_database(name, template)
         return server.url(name)
-    shutil.copyfile(Path(state["folder"], f"{_TEMPLATE}.db"), Path(state["folder"], f"{name}.db"))
+    shutil.copyfile(Path(state["folder"], f"{template}.db"), Path(state["folder"], f"{name}.db"))
     return f"sqlite:///{state['folder']}/{name}.db"
 
 

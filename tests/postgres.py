@@ -23,7 +23,7 @@ _ENVIRONMENT = {"LC_ALL": "C.UTF-8", "PATH": os.environ.get("PATH", os.defpath)}
 _FORGETFUL = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Server:
     """A running PostgreSQL that trusts everyone on the loopback address."""
 
@@ -57,21 +57,54 @@ class Server:
             raise RuntimeError(f"PostgreSQL refused {statement}: {done.stderr.strip()}")
 
 
+class Cluster(Server):
+    """The server of one `postgres()` block, which may be broken and mended."""
+
+    def __init__(self, binaries: Path, home: Path, settings: tuple[str, ...]) -> None:
+        self._process, port = _start(binaries, home, settings)
+        self._home, self._settings = home, settings
+        super().__init__(str(binaries), port)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the server is there at all; it may still be recovering."""
+        return self._process.poll() is None
+
+    def crash(self) -> None:
+        """Drop everybody at once and write nothing down."""
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait()
+
+    def start(self) -> None:
+        """Come back at the same address, and recover."""
+        (self._home / "data/postmaster.pid").unlink(missing_ok=True)
+        self._process, _ = _start(Path(self.binaries), self._home, self._settings, self.port)
+
+    def stop(self) -> None:
+        """For good."""
+        _stop(self._process)
+
+
 @contextlib.contextmanager
-def postgres(*, fsync: bool = False) -> Iterator[Server]:
-    """Run a server on an empty cluster until the block ends; `fsync=True` for durability and honest timings."""
-    home = Path(tempfile.mkdtemp(prefix="jincai-postgres-"))
+def postgres(
+    *, fsync: bool = False, home: Path | None = None, settings: tuple[str, ...] = ()
+) -> Iterator[Cluster]:
+    """Run a server on an empty cluster until the block ends; `fsync=True` for durability and honest timings.
+
+    `home` is an empty directory for everything it writes, which is removed with it.
+    """
+    home = home or Path(tempfile.mkdtemp(prefix="jincai-postgres-"))
     try:
         if os.geteuid() == 0:
             nobody = pwd.getpwnam("nobody")
             os.chown(home, nobody.pw_uid, nobody.pw_gid)
         binaries = _binaries(home)
         _initialise(binaries, home)
-        process, port = _start(binaries, home, () if fsync else _FORGETFUL)
+        cluster = Cluster(binaries, home, settings if fsync else (*settings, *_FORGETFUL))
         try:
-            yield Server(str(binaries), port)
+            yield cluster
         finally:
-            _stop(process)
+            cluster.stop()
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
@@ -142,10 +175,12 @@ def _initialise(binaries: Path, home: Path) -> None:
         raise RuntimeError(f"initdb failed: {(home / 'log').read_text()}")
 
 
-def _start(binaries: Path, home: Path, extra: tuple[str, ...]) -> tuple["subprocess.Popen[bytes]", int]:
-    """Listen on a free port; another program may take it first, hence the tries."""
+def _start(
+    binaries: Path, home: Path, extra: tuple[str, ...], known: int | None = None
+) -> tuple["subprocess.Popen[bytes]", int]:
+    """Listen on a free port, or the known one; another program may take it first, hence the tries."""
     for _ in range(3):
-        port = _free_port()
+        port = known or _free_port()
         settings = ("listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=300", *extra)
         options = [f"--{setting}" for setting in (f"port={port}", *settings)]
         process = _popen(home, str(binaries / "postgres"), "-D", str(home / "data"), *options)

@@ -3,17 +3,20 @@
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import httpx
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from app import leases
 from app.db import database
 from app.ids import new_id
 from app.models.events import Audience, Event
+from app.models.hazard_assignments import AssignmentRole, HazardAssignment
+from app.models.hazard_deadlines import HazardDeadline
 from app.models.hazards import Hazard, HazardStatus, PublicState
 from app.models.media import Media, MediaPurpose, MediaReview
 from app.models.sessions import PrincipalKind
@@ -244,6 +247,56 @@ async def events_of(hazard_id: str, *audiences: Audience) -> list[str]:
             .order_by(Event.seq)
         )
         return [row.type for row in rows if not audiences or row.audience in audiences]
+
+
+async def parts_of(hazard_id: str) -> list[HazardAssignment]:
+    """What each department was asked for, dispatch by dispatch, the lead first."""
+    async with database.reading() as session:
+        lead_first = HazardAssignment.role != AssignmentRole.LEAD
+        rows = await session.scalars(
+            select(HazardAssignment)
+            .where(HazardAssignment.hazard_id == UUID(hazard_id))
+            .order_by(HazardAssignment.hop, lead_first, HazardAssignment.id)
+        )
+        return list(rows)
+
+
+async def clocks_of(hazard_id: str) -> list[HazardDeadline]:
+    """The clocks of all levels that had to act, in their order."""
+    async with database.reading() as session:
+        rows = await session.scalars(
+            select(HazardDeadline)
+            .where(HazardDeadline.hazard_id == UUID(hazard_id))
+            .order_by(HazardDeadline.n)
+        )
+        return list(rows)
+
+
+async def assert_clocks(hazard_id: str, levels: list[str], *, running: bool) -> None:
+    """One clock after the other, never two at once, and the last one runs exactly while somebody has to act."""
+    rows = await clocks_of(hazard_id)
+    assert [row.level for row in rows] == levels
+    assert [row.n for row in rows] == list(range(1, len(rows) + 1))
+    for before, after in pairwise(rows):
+        assert before.ended_at is not None
+        assert before.started_at <= before.ended_at <= after.started_at
+    assert (rows[-1].ended_at is None) is running
+    hazard = await row_of(hazard_id)
+    assert hazard.due_at == (rows[-1].due_at if running else None)
+
+
+async def everything_about(hazard_id: str) -> Json:
+    """Everything stored about a hazard, to see that nothing changed."""
+    hazard = await row_of(hazard_id)
+    async with database.reading() as session:
+        photos = select(func.count()).where(Media.subject_id == hazard.id)
+        return {
+            "row": {column.key: getattr(hazard, column.key) for column in hazard.__table__.columns},
+            "events": await events_of(hazard_id),
+            "parts": [(part.organisation_id, part.status) for part in await parts_of(hazard_id)],
+            "clocks": [(row.n, row.ended_at) for row in await clocks_of(hazard_id)],
+            "photos": await session.scalar(photos),
+        }
 
 
 async def work_off(kind: str) -> int:

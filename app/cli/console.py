@@ -1,6 +1,7 @@
 """How commands speak: results to stdout, what is wrong to stderr, and an exit code that scripts can trust."""
 
 import asyncio
+import sqlite3
 from collections.abc import Coroutine
 from typing import NoReturn, TypeVar
 
@@ -9,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from app.db import database
+from app.db import database, sqlite_has_wal_bug
 from app.errors import Problem
 from app.settings import settings
 
@@ -34,6 +35,15 @@ def stop(*lines: str) -> NoReturn:
     for line in lines:
         err.print(f"[red]✘[/] {escape(line)}", soft_wrap=True)
     raise typer.Exit(1)
+
+
+def warn_of_second_writer() -> None:
+    """Before a command writes to an SQLite file that a server may have open."""
+    if settings.is_sqlite and sqlite_has_wal_bug():
+        warn(
+            f"SQLite {sqlite3.sqlite_version} may corrupt a file that two processes write at once (fixed in "
+            "3.51.3): let only one of them run, or use PostgreSQL."
+        )
 
 
 def require_settings() -> None:

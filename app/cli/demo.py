@@ -25,6 +25,7 @@ _CATEGORY = "fire_passage_blocked"
 _SAMPLES = files("app") / "data" / "samples"
 _TOTP_STEP = timedelta(seconds=30)
 _WAIT_SECONDS = 15.0
+_SSE_DATA = "data: "
 
 
 def demo(
@@ -241,26 +242,30 @@ class _Tale:
             await step()
             with suppress(TimeoutError):
                 await asyncio.wait_for(called.wait(), _WAIT_SECONDS)
+        if not called.is_set():
+            stop(f"the live stream did not tell of the call; it told of: {', '.join(heard) or 'nothing'}")
         self._note(f"Live, on the reporter's phone: {', '.join(heard)}")
 
     @asynccontextmanager
     async def _listening(self, awaited: str, arrived: asyncio.Event) -> AsyncIterator[list[str]]:
         heard: list[str] = []
+        opened = asyncio.Event()
 
         async def follow() -> None:
             async with self._client.stream(
                 "GET", "/v1/stream", headers=self._xiaofeng.headers, timeout=60
             ) as answer:
                 async for line in answer.aiter_lines():
-                    name, _, value = line.partition(": ")
-                    if name == "event":
-                        heard.append(value)
-                        if value == awaited:
+                    opened.set()
+                    if line.startswith(_SSE_DATA):
+                        heard.append(json.loads(line.removeprefix(_SSE_DATA))["type"])
+                        if heard[-1] == awaited:
                             arrived.set()
 
         following = asyncio.create_task(follow())
-        await asyncio.sleep(0.3)
         try:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(opened.wait(), _WAIT_SECONDS)
             yield heard
         finally:
             following.cancel()

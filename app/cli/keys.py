@@ -6,13 +6,21 @@ from functools import partial
 import typer
 from rich.table import Table
 
-from app.cli.console import out, progress, require_settings, run, say, stop, warn
+from app.cli.console import (
+    out,
+    progress,
+    require_settings,
+    run,
+    say,
+    stop,
+    warn,
+    warn_of_second_writer,
+)
 from app.cli.schema import require_head
-from app.db import database, sqlite_has_wal_bug
+from app.db import database
 from app.keys import keyring
 from app.services import key_rotation
 from app.services.key_rotation import Outcome
-from app.settings import settings
 
 commands = typer.Typer(no_args_is_help=True)
 _SHOWN = 20
@@ -31,8 +39,7 @@ def rotate() -> None:
     """Seal everything under the first key of JINCAI_SECRET_KEYS. Safe beside a running service; may be repeated."""
     require_settings()
     require_head()
-    if settings.is_sqlite and sqlite_has_wal_bug():
-        warn("This SQLite may corrupt a file that two processes write at once: stop the server first.")
+    warn_of_second_writer()
     outcome = run(_rotate())
     counted = run(_count())
     _show(counted)

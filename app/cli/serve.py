@@ -1,15 +1,13 @@
 """`jincai serve` and `jincai worker`: the service, ready to be opened."""
 
 import socket
-import sqlite3
 
 from app import __version__, server
 from app import worker as engine
 from app.cli import schema
 from app.cli.accounts import show_accounts
-from app.cli.console import out, require_settings, run, say, stop, warn
+from app.cli.console import out, require_settings, run, say, stop, warn_of_second_writer
 from app.clients.storage import Storage, StorageUnavailable
-from app.db import sqlite_has_wal_bug
 from app.models.staff import Role
 from app.services.demo_accounts import ACCOUNTS, Account
 from app.settings import settings
@@ -29,16 +27,9 @@ def worker() -> None:
     """Work in the background until stopped: events, deadlines, messages, exports. Any number may run."""
     require_settings()
     schema.require_head(or_away=True)
-    if settings.is_sqlite and sqlite_has_wal_bug():
-        warn(_WAL_BUG)
+    warn_of_second_writer()
     say(f"Jincai Life {__version__}: working. Ctrl-C ends it after what is running.")
     engine.main()
-
-
-_WAL_BUG = (
-    f"SQLite {sqlite3.sqlite_version} may corrupt a database that two processes write at once (fixed in 3.51.3): "
-    "run nothing else that writes to this file, or use PostgreSQL."
-)
 
 
 def _require_storage() -> None:
@@ -82,8 +73,7 @@ def _announce() -> None:
     say(f"Database            {'SQLite' if settings.is_sqlite else 'PostgreSQL'}")
     say(f"Worker              {_WORKERS[settings.worker]}")
     say(f"WeChat              {'sandbox in this process' if settings.sandbox_wechat else 'as configured'}")
-    if settings.is_sqlite and sqlite_has_wal_bug():
-        warn(_WAL_BUG)
+    warn_of_second_writer()
     if settings.seed_demo and settings.env == "dev":
         _announce_demo()
     say("\nCtrl-C stops the server.")
@@ -96,7 +86,8 @@ def _announce_demo() -> None:
     say("\n[bold]Who can sign in[/]")
     if settings.sandbox_wechat:
         say("Residents: any WeChat code of the form demo:<name> makes a resident, for example")
-        say(f'  curl -s {settings.base_url}/v1/sessions/wechat --json \'{{"code": "demo:lin"}}\'')
+        say(f"  curl -s {settings.base_url}/v1/sessions/wechat \\")
+        say("    -H 'Content-Type: application/json' -d '{\"code\": \"demo:lin\"}'")
     say("Staff, for example (all of them: `jincai demo-accounts`):\n")
     show_accounts(tuple(_examples()))
 

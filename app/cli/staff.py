@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.auth import SYSTEM
-from app.cli.console import require_settings, run, say, stop
+from app.cli.console import require_settings, run, say, stop, warn_of_second_writer
 from app.cli.schema import require_head
 from app.db import database
 from app.models.organisations import Organisation
@@ -66,6 +66,7 @@ def revoke(
 def _prepare() -> None:
     require_settings()
     require_head()
+    warn_of_second_writer()
 
 
 async def _add(

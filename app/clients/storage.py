@@ -187,6 +187,9 @@ class Storage:
     def _delete(self, key: str) -> None:
         try:
             with _typed_errors():
+                if self._directory is not None:
+                    # What a put that was killed half way had written: the store neither lists nor deletes it.
+                    (self._directory / f"{key}#1").unlink(missing_ok=True)
                 self._store.delete(key)
         except ObjectNotFound:
             return

@@ -421,6 +421,8 @@ class Hazard(Entity, Subject, Versioned):
         self._move(to)
         self.outcome = self.unfixed_reason = self.exemption = None
         self.resolved_at = self.resolved_from = self.dispute_until = self.closed_at = None
+        # A rating is of a result; the next result may be rated again.
+        self.rating = self.rating_comment_sealed = None
 
     def _move(self, to: HazardStatus) -> None:
         self.status = to

@@ -1,6 +1,8 @@
 """Pictures: one file per upload, as `wx.uploadFile` sends it."""
 
-from typing import Annotated, Literal
+import asyncio
+import hashlib
+from typing import Annotated, BinaryIO, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Form, Header, Query, Request, Response, UploadFile
@@ -20,6 +22,7 @@ _FILE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; sandbox",
     "Cross-Origin-Resource-Policy": "cross-origin",
 }
+_PIECE_BYTES = 256 * 1024
 _EXAMPLE: dict[str, object] = {"file": "(bytes)", "purpose": "hazard"}
 _UPLOAD = {"requestBody": {"content": {"multipart/form-data": {"example": _EXAMPLE}}}}
 
@@ -37,7 +40,6 @@ async def upload_media(
     It is re-encoded without any metadata. `location_hint` is what its GPS said: a suggestion, kept only as long as
     the same answer has to be given again, with an `Idempotency-Key`.
     """
-    data = await file.read()
     repeat = None
     if idempotency_key is not None:
         repeat = idempotency.Request(
@@ -45,9 +47,18 @@ async def upload_media(
             method="POST",
             path=request.url.path,
             key=idempotency.checked_key(idempotency_key),
-            fingerprint=idempotency.fingerprint(purpose.encode() + b"\n" + data, "image"),
+            fingerprint=await asyncio.to_thread(_fingerprint, purpose, file.file),
         )
-    return await media.upload(caller, data, purpose, repeat)
+    return await media.upload(caller, file.file, purpose, repeat)
+
+
+def _fingerprint(purpose: MediaPurpose, picture: BinaryIO) -> str:
+    """Of everything that makes two uploads the same; a large picture lies on the disk and stays there."""
+    digest = hashlib.sha256(f"{purpose}\n".encode())
+    while piece := picture.read(_PIECE_BYTES):
+        digest.update(piece)
+    picture.seek(0)
+    return digest.hexdigest()
 
 
 @router.get("/{media_id}")

@@ -18,7 +18,7 @@ from app.models.hazards import (
 )
 from app.models.sessions import PrincipalKind
 from app.schemas.base import Coordinates, CoordinatesRead, LongText, Read, ShortText, Strict
-from app.schemas.media import MediaRead
+from app.schemas.media import MEDIA_EXAMPLE, MediaRead
 
 Id = Annotated[UUID, Field(strict=False)]
 Photos = Annotated[list[Id], Field(max_length=9)]
@@ -293,6 +293,65 @@ class HazardRead(Read):
     resolved_at: AwareDatetime | None
     closed_at: AwareDatetime | None
 
+    model_config = {
+        "json_schema_extra": {
+            "examples": [
+                {
+                    "id": "01938b5e-7c1a-7d2e-9f00-3a51f0c2b001",
+                    "version": 6,
+                    "community_id": "01938b5e-7c1a-7d2e-9f00-3a51f0c2b010",
+                    "region_id": "01938b5e-7c1a-7d2e-9f00-3a51f0c2b011",
+                    "category": "fire_passage_blocked",
+                    "source": "mini_program",
+                    "status": "resolved",
+                    "level": None,
+                    "description": "3栋1单元消防通道堆满纸箱，电动车也停在里面",
+                    "location": {"lng": 104.12716, "lat": 30.60655, "datum": "gcj02"},
+                    "address": "枫林苑3栋1单元门口",
+                    "anonymous": True,
+                    "reporter_name": None,
+                    "reporter": None,
+                    "mine": True,
+                    "supported": False,
+                    "supporters": 2,
+                    "photos": [MEDIA_EXAMPLE],
+                    "after_photos": [MEDIA_EXAMPLE],
+                    "handler": {"id": "01938b5e-7c1a-7d2e-9f00-3a51f0c2b020", "name": "杨**"},
+                    "departments": [
+                        {
+                            "organisation_id": "01938b5e-7c1a-7d2e-9f00-3a51f0c2b030",
+                            "name": "锦江区消防救援大队",
+                            "name_en": "Jinjiang Fire and Rescue Brigade",
+                            "role": "lead",
+                            "status": "done",
+                            "hop": 1,
+                            "binding": False,
+                            "checked_in_at": "2026-11-23T02:40:00Z",
+                            "distance_m": 12,
+                        }
+                    ],
+                    "refusals": 0,
+                    "hops": 1,
+                    "decision_forced": False,
+                    "due_at": None,
+                    "overdue": False,
+                    "outcome": "fixed",
+                    "unfixed_reason": None,
+                    "exemption": None,
+                    "dispute_until": "2026-11-30T03:05:00Z",
+                    "disputes": 0,
+                    "reject_reason": None,
+                    "duplicate_of_id": None,
+                    "rating": None,
+                    "created_at": "2026-11-23T01:30:00Z",
+                    "accepted_at": "2026-11-23T01:42:00Z",
+                    "resolved_at": "2026-11-23T03:05:00Z",
+                    "closed_at": None,
+                }
+            ]
+        }
+    }
+
 
 Actor = Literal["reporter", "resident", "grid", "street", "department", "staff", "system"]
 
@@ -306,6 +365,21 @@ class TimelineEntry(Read):
     actor: Actor
     data: dict[str, str | int | bool | None]
     text: str | None
+
+    model_config = {
+        "json_schema_extra": {
+            "examples": [
+                {
+                    "seq": 5,
+                    "type": "hazard.called",
+                    "occurred_at": "2026-11-23T01:55:00Z",
+                    "actor": "grid",
+                    "data": {"status": "called", "version": 3},
+                    "text": "商户拒绝清理，请街道协调",
+                }
+            ]
+        }
+    }
 
 
 class Timeline(Read):

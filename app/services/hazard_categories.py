@@ -1,20 +1,22 @@
-"""The maintained table of hazard categories, held in memory until somebody changes it."""
+"""The maintained table of hazard categories, held in memory for a while: a change is heard of, or found out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import events
+from app import clock, events
 from app.auth import Caller
 from app.db import signal_after_commit
 from app.errors import InvalidInput, NotFound, VersionConflict
 from app.models.base import JsonObject
 from app.models.hazard_categories import HazardCategory, Urgency
+from app.models.organisations import Organisation
 from app.schemas.hazard_categories import HazardCategoryUpdate
 from app.signals import signals
 
 TOPIC = "hazard_categories"
+_KEPT_SECONDS = 30.0
 
 
 class UnknownCategory(InvalidInput):
@@ -48,12 +50,20 @@ class Category:
     version: int
 
 
-_held: dict[str, Category] = {}
+@dataclass(slots=True)
+class _Held:
+    categories: dict[str, Category] = field(default_factory=dict)
+    until: float = 0.0
+    changes: int = 0
+
+
+_held = _Held()
 
 
 def _forget(heard: str) -> None:
     if heard == TOPIC:
-        _held.clear()
+        _held.until = 0.0
+        _held.changes += 1
 
 
 signals.listen(_forget)
@@ -81,6 +91,12 @@ async def usable(session: AsyncSession, code: str, loc: tuple[str, ...]) -> Cate
     return found
 
 
+async def require(session: AsyncSession, code: str, loc: tuple[str, ...]) -> None:
+    """422 at `loc` unless it is a category, be it no longer in use."""
+    if code not in await _all(session):
+        raise UnknownCategory.of(loc, UnknownCategory.code, "is not a known category", "不是有效的隐患类别")
+
+
 async def private_codes(session: AsyncSession) -> list[str]:
     """Categories that never appear on the public map."""
     return [row.code for row in (await _all(session)).values() if not row.public]
@@ -95,6 +111,7 @@ async def update(
         raise NotFound
     if version is not None and version != row.version:
         raise VersionConflict
+    await _require_organisation(session, body.lead_organisation_code)
     row.revise(
         urgency=body.urgency,
         public=body.public,
@@ -109,9 +126,22 @@ async def update(
     return row
 
 
+async def _require_organisation(session: AsyncSession, code: str | None) -> None:
+    if code is None:
+        return
+    if await session.scalar(select(Organisation.id).where(Organisation.code == code)) is None:
+        raise InvalidInput.of(
+            ("body", "lead_organisation_code"), "unknown_organisation", "is not an organisation", "部门不存在"
+        )
+
+
 async def _all(session: AsyncSession) -> dict[str, Category]:
-    if not _held:
-        names = Category.__slots__
-        rows = await session.execute(select(*(getattr(HazardCategory, name) for name in names)))
-        _held.update({row.code: Category(**row._mapping) for row in rows})
-    return _held
+    if clock.monotonic() < _held.until:
+        return _held.categories
+    names, changes = Category.__slots__, _held.changes
+    rows = await session.execute(select(*(getattr(HazardCategory, name) for name in names)))
+    _held.categories = {row.code: Category(**row._mapping) for row in rows}
+    # What was read before a change was heard must not be kept after it.
+    if changes == _held.changes:
+        _held.until = clock.monotonic() + _KEPT_SECONDS
+    return _held.categories

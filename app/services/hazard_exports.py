@@ -18,6 +18,7 @@ from app.errors import Conflict, NotFound
 from app.ids import new_id
 from app.keys import seal, unseal
 from app.leases import Lease, LeaseLost, Retry
+from app.models.base import JsonObject
 from app.models.hazard_exports import ExportFormat, ExportStatus, HazardExport
 from app.models.hazards import Hazard, HazardStatus
 from app.models.regions import Region, RegionAncestor
@@ -25,10 +26,12 @@ from app.models.sessions import PrincipalKind
 from app.models.staff import Grant
 from app.outside import outside
 from app.schemas.hazard_exports import HazardExportCreate
-from app.services import hazard_access
+from app.services import hazard_access, hazard_categories
 
 TASK = "hazards.export"
+DISCARD = "hazards.discard_export"
 ATTEMPTS = 5
+_REGISTERED_WITHIN = timedelta(minutes=30)
 KEPT = timedelta(days=1)
 _PAGE = 500
 _OPERATION = "create_hazard_export"
@@ -66,6 +69,8 @@ class ExportNotReady(Conflict):
 
 async def create(session: AsyncSession, caller: Caller, body: HazardExportCreate) -> HazardExport:
     """Ask for a file. Who asked, and for what, is an audit entry."""
+    if body.category is not None:
+        await hazard_categories.require(session, body.category, ("body", "category"))
     export = HazardExport(
         id=new_id(),
         created_at=clock.now(),
@@ -113,6 +118,15 @@ async def run(lease: Lease) -> None:
         raise
 
 
+async def discard_unregistered(lease: Lease) -> None:
+    """Take away a file that no export refers to: the worker that wrote it was killed, or was too slow."""
+    async with lease.transaction() as session:
+        export = await session.get(HazardExport, UUID(str(lease.payload["export_id"])))
+    key = str(lease.payload["key"])
+    if export is None or export.storage_key != key:
+        await outside.storage.delete(key)
+
+
 async def erase_expired(session: AsyncSession) -> int:
     """Files that were kept long enough; how many went."""
     rows = await session.scalars(
@@ -156,6 +170,7 @@ async def _make(lease: Lease, export_id: UUID) -> None:
         export.start(total or 0)
     data = await _write(lease, export, chosen)
     key = f"exports/{export.id}-{new_id()}.{export.format}"
+    await _remember(lease, export_id, key)
     await outside.storage.put(key, data)
     try:
         async with lease.last_transaction() as session:
@@ -166,6 +181,13 @@ async def _make(lease: Lease, export_id: UUID) -> None:
     except BaseException:
         await outside.storage.delete(key)
         raise
+
+
+async def _remember(lease: Lease, export_id: UUID, key: str) -> None:
+    """Before it is stored: once this worker is killed, nobody else knows the file."""
+    async with lease.transaction() as session:
+        facts: JsonObject = {"export_id": str(export_id), "key": key}
+        await outbox.enqueue(session, DISCARD, facts, run_at=clock.now() + _REGISTERED_WITHIN)
 
 
 async def _write(lease: Lease, export: HazardExport, chosen: Sequence[ColumnElement[bool]]) -> bytes:

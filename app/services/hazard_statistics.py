@@ -1,7 +1,7 @@
 """Statistics that equal a recount of the rows; small cells are suppressed for the public."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from statistics import median
@@ -146,9 +146,14 @@ def _row(key: str, named: tuple[UUID | None, str] | None, cell: _Cell, public: b
         overdue=counts["overdue"],
         disputed=counts["disputed"],
         median_seconds_to_resolve=round(median(cell.seconds)) if cell.seconds else None,
-        satisfaction=round(sum(cell.scores) / len(cell.scores), 2) if cell.scores else None,
+        satisfaction=_mean(cell.scores, at_least=MIN_PEOPLE if public else 1),
         ratings=len(cell.scores),
     )
+
+
+def _mean(scores: Sequence[int], at_least: int) -> float | None:
+    """The mean to two decimals; nothing when so few rated that it would be the opinion of somebody."""
+    return round(sum(scores) / len(scores), 2) if len(scores) >= at_least else None
 
 
 async def _names(session: AsyncSession, group_by: GroupBy) -> dict[str, tuple[UUID | None, str]]:

@@ -15,8 +15,10 @@ from app.db import database
 from app.errors import FieldError, InvalidInput, NotFound, TooManyRequests
 from app.geo import gcj02_from_wgs84
 from app.ids import new_id
-from app.imaging import Processed
+from app.imaging import Processed, Source
 from app.keys import keyring
+from app.leases import Lease
+from app.models.base import JsonObject
 from app.models.media import Media, MediaPurpose, MediaReview
 from app.outside import outside
 from app.schemas.base import CoordinatesRead
@@ -26,8 +28,10 @@ from app.settings import settings
 CONTENT_TYPE = "image/jpeg"
 LINK_SECONDS = 600
 RENDITIONS = ("main", "thumbnail")
+DISCARD = "media.discard"
 _LABEL = "media-link"
 _UNUSED_FOR = timedelta(days=1)
+_REGISTERED_WITHIN = timedelta(minutes=30)
 
 
 class MediaNotUsable(InvalidInput):
@@ -45,14 +49,15 @@ class MediaQuotaUsed(TooManyRequests):
 
 
 async def upload(
-    caller: Caller, data: bytes, purpose: MediaPurpose, request: idempotency.Request | None
+    caller: Caller, picture: Source, purpose: MediaPurpose, request: idempotency.Request | None
 ) -> MediaUploaded:
     """Develop, store and register one picture. A repeat with the same key answers as before."""
     if request is not None:
         async with database.reading() as session:
             await idempotency.replay_if_done(session, request)
-    processed = await outside.imaging.process(data)
+    processed = await outside.imaging.process(picture)
     media = _describe(caller, purpose, processed)
+    await _remember(media)
     await outside.storage.put(media.storage_key, processed.main.data)
     try:
         await outside.storage.put(media.thumbnail_key, processed.thumbnail.data)
@@ -154,6 +159,16 @@ async def erase_objects(keys: Sequence[str]) -> None:
         await outside.storage.delete(key)
 
 
+async def discard_unregistered(lease: Lease) -> None:
+    """Take away what an upload stored that was never registered: its process was killed, or its row refused."""
+    async with lease.transaction() as session:
+        if await session.get(Media, UUID(str(lease.payload["media_id"]))) is not None:
+            return
+    keys = lease.payload["keys"]
+    if isinstance(keys, list):
+        await erase_objects([str(key) for key in keys])
+
+
 async def erase_unused(session: AsyncSession) -> int:
     """Pictures that were uploaded and never used; how many went."""
     rows = list(
@@ -221,6 +236,13 @@ def _describe(caller: Caller, purpose: MediaPurpose, processed: Processed) -> Me
     )
 
 
+async def _remember(media: Media) -> None:
+    """Before anything is stored: once this process is killed, nobody else knows these objects."""
+    facts: JsonObject = {"media_id": str(media.id), "keys": [media.storage_key, media.thumbnail_key]}
+    async with database.transaction() as session:
+        await outbox.enqueue(session, DISCARD, facts, run_at=clock.now() + _REGISTERED_WITHIN)
+
+
 async def _register(
     caller: Caller, media: Media, processed: Processed, request: idempotency.Request | None
 ) -> MediaUploaded:
@@ -250,7 +272,7 @@ async def _require_quota(session: AsyncSession, caller: Caller) -> None:
 
 
 async def _discard(storage: Storage, media: Media) -> None:
-    """Best effort: what stays behind is found by `jincai verify`."""
+    """At once if the storage lets us; later otherwise."""
     for key in (media.storage_key, media.thumbnail_key):
         await storage.delete(key)
 

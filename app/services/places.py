@@ -1,4 +1,4 @@
-"""Which community and grid a point lies in, from an index of the outlines in memory."""
+"""Which community and grid a point lies in, from an index of the outlines that is held in memory for a while."""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -7,6 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
+from app import clock
 from app.errors import FieldError, InvalidInput
 from app.events import Place
 from app.geo import Point, RegionIndex, RegionShape, parse_polygon
@@ -14,6 +15,7 @@ from app.models.regions import Region, RegionAncestor, RegionLevel
 from app.signals import signals
 
 TOPIC = "regions"
+_KEPT_SECONDS = 30.0
 
 
 class OutsideDistrict(InvalidInput):
@@ -30,6 +32,8 @@ class OutsideDistrict(InvalidInput):
 class _Held:
     index: RegionIndex | None = None
     names: dict[UUID, str] | None = None
+    until: float = 0.0
+    changes: int = 0
 
 
 _held = _Held()
@@ -37,7 +41,8 @@ _held = _Held()
 
 def _forget(heard: str) -> None:
     if heard == TOPIC:
-        _held.index = None
+        _held.until = 0.0
+        _held.changes += 1
 
 
 signals.listen(_forget)
@@ -45,7 +50,9 @@ signals.listen(_forget)
 
 async def locate(session: AsyncSession, point: Point, loc: tuple[str, ...]) -> Place:
     """The community of a GCJ-02 point and its grid (else the community again); 422 outside, naming the nearest."""
-    index = _held.index or await _load(session)
+    index = _held.index
+    if index is None or clock.monotonic() >= _held.until:
+        index = await _load(session)
     found = index.locate(point.lng, point.lat)
     if found is not None:
         return Place(found.community_id, found.grid_id or found.community_id)
@@ -53,6 +60,7 @@ async def locate(session: AsyncSession, point: Point, loc: tuple[str, ...]) -> P
 
 
 async def _load(session: AsyncSession) -> RegionIndex:
+    changes = _held.changes
     above = aliased(Region)
     rows = (
         await session.execute(
@@ -84,8 +92,11 @@ async def _load(session: AsyncSession) -> RegionIndex:
         for row in rows
     ]
     _held.names = {row.id: row.name for row in rows}
-    _held.index = RegionIndex(shapes)
-    return _held.index
+    _held.index = index = RegionIndex(shapes)
+    # What was read before a change was heard must not be kept after it.
+    if changes == _held.changes:
+        _held.until = clock.monotonic() + _KEPT_SECONDS
+    return index
 
 
 def _outside(index: RegionIndex, point: Point, loc: tuple[str, ...]) -> OutsideDistrict:

@@ -38,6 +38,7 @@ _ANSWERED_WITHIN = timedelta(minutes=30)
 _ASKED_FOR = timedelta(days=1)
 _LINK_SECONDS = 3600
 _SWEPT = 100
+_UNKNOWN_TRIES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +108,17 @@ async def receive_verdict(session: AsyncSession, pushed: MediaChecked, key: str)
 
 
 async def apply_verdict(lease: Lease) -> None:
-    """Settle the picture of a trace id. One that WeChat could not check keeps waiting for the next submission."""
+    """Settle the picture of a trace id. One that WeChat could not check keeps waiting for the next submission.
+
+    A trace that stays unknown was that of a worker which was killed before it wrote it down: another handed the
+    picture in again.
+    """
     trace, advice, label = (lease.payload.get(name) for name in ("trace_id", "advice", "label"))
     async with lease.last_transaction() as session:
         picture = await session.scalar(select(Media).where(Media.review_trace == trace))
-        if picture is None:
+        if picture is None and lease.attempt < _UNKNOWN_TRIES:
             raise Retry("no picture has this trace id")
-        if isinstance(advice, str):
+        if picture is not None and isinstance(advice, str):
             await _settle_media(session, picture, _Verdict(advice, label if isinstance(label, int) else None))
 
 

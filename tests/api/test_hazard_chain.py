@@ -2,34 +2,29 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
-from itertools import pairwise
-from uuid import UUID
 
 import httpx
 import pytest
 from sqlalchemy import func, select
 
-from app import clock
 from app.db import database
 from app.ids import new_id
 from app.models.events import Audience, Event
-from app.models.hazard_assignments import AssignmentRole, HazardAssignment
-from app.models.hazard_deadlines import HazardDeadline
 from app.models.hazards import HazardStatus
-from app.models.media import Media, MediaPurpose
-from app.models.organisations import Organisation
+from app.models.media import MediaPurpose
 from app.models.staff import Role
 from app.policy import POLICY
 from app.services import hazards
-from tests.factories import Person, give_role, make_organisation, make_staff
+from tests.factories import Person, give_role, make_staff
 from tests.stories import (
     Json,
     Story,
+    assert_clocks,
     begin,
-    change,
     complaints,
     events_of,
+    everything_about,
+    parts_of,
     pictures,
     problem,
     row_of,
@@ -71,7 +66,7 @@ async def test_the_whole_story(story: Story) -> None:
     assert (on_site["status"], part["status"]) == ("checked_in", "checked_in")
     assert part["checked_in_at"] is not None
     assert part["distance_m"] == 0
-    (assignment,) = await _assignments(hazard_id)
+    (assignment,) = await parts_of(hazard_id)
     assert assignment.officer_id == story.officer.id
     spot = story.places.centres[story.places.grid]
     assert (assignment.checked_in_lng, assignment.checked_in_lat) == spot
@@ -104,7 +99,7 @@ async def test_the_whole_story(story: Story) -> None:
         assert [(each["type"], each["actor"], each["text"]) for each in told["items"]] == steps
         assert [each["seq"] for each in told["items"]] == list(range(1, 9))
     assert await events_of(hazard_id) == [type_ for type_, _, _ in steps]
-    await _assert_clocks(hazard_id, ["grid", "street", "department"], running=False)
+    await assert_clocks(hazard_id, ["grid", "street", "department"], running=False)
 
 
 @dataclass(frozen=True)
@@ -184,7 +179,7 @@ ALSO_ALLOWED = {
 async def test_a_step_belongs_to_somebody(story: Story, turn: Turn) -> None:
     """Everybody else is refused, which leaves nothing but an audit entry; then the right person takes it."""
     hazard_id = await story.hazard(turn.status)
-    before = await _all_of(hazard_id)
+    before = await everything_about(hazard_id)
     for name in EVERYBODY:
         if name in turn.who:
             continue
@@ -201,7 +196,7 @@ async def test_a_step_belongs_to_somebody(story: Story, turn: Turn) -> None:
             assert response.json()["code"] in ("forbidden", "not_the_handler", "not_the_reporter"), name
             assert response.status_code == 403
             assert await _denials(who) == denied + 1
-    assert await _all_of(hazard_id) == before
+    assert await everything_about(hazard_id) == before
     response = await turn.send(story, getattr(story, turn.who[-1]), hazard_id)
     assert response.status_code == 200, response.text
 
@@ -211,7 +206,7 @@ async def test_a_step_out_of_turn_leaves_nothing(story: Story, status: HazardSta
     """Whoever may take a step in another state gets 409, or 404 where the hazard is not theirs to see any more."""
     hazard_id = await story.hazard(status)
     await show_to_public(hazard_id)
-    before = await _all_of(hazard_id)
+    before = await everything_about(hazard_id)
     merged_into = (await row_of(hazard_id)).duplicate_of_id
     tried = 0
     for turn in TURNS:
@@ -219,7 +214,7 @@ async def test_a_step_out_of_turn_leaves_nothing(story: Story, status: HazardSta
             continue
         tried += 1
         response = await turn.send(story, getattr(story, turn.who[-1]), hazard_id)
-        called_off = turn.who == ("officer",) and not await _assignments(hazard_id)
+        called_off = turn.who == ("officer",) and not await parts_of(hazard_id)
         hidden = turn.who[-1] == "neighbour" and status is S.REJECTED
         if called_off or hidden:
             problem(response, 404, "not_found")
@@ -231,7 +226,7 @@ async def test_a_step_out_of_turn_leaves_nothing(story: Story, status: HazardSta
         else:
             problem(response, 409, _why(turn, status))
     assert tried >= 7
-    assert await _all_of(hazard_id) == before
+    assert await everything_about(hazard_id) == before
 
 
 def _why(turn: Turn, status: HazardStatus) -> str:
@@ -251,7 +246,7 @@ async def test_a_role_held_elsewhere_does_not_reach_here(story: Story) -> None:
     await give_role(both, Role.DEPARTMENT_OFFICER, organisation_id=story.second_department)
     await give_role(both, Role.STREET_DISPATCHER, story.places.far_street)
     assert (await story.get(both, f"/v1/hazards/{hazard_id}"))["id"] == hazard_id
-    before = await _all_of(hazard_id)
+    before = await everything_about(hazard_id)
     for action, body in (
         ("resolve", UNFIXED),
         ("dispatch", await _lead(story)),
@@ -260,7 +255,7 @@ async def test_a_role_held_elsewhere_does_not_reach_here(story: Story) -> None:
         ("reject", {"reason": "abuse"}),
     ):
         problem(await story.step(both, hazard_id, action, body), 403, "forbidden")
-    assert await _all_of(hazard_id) == before
+    assert await everything_about(hazard_id) == before
 
 
 async def test_a_lost_grant_bites_on_the_next_call(story: Story) -> None:
@@ -269,260 +264,6 @@ async def test_a_lost_grant_bites_on_the_next_call(story: Story) -> None:
     problem(await story.step(worker, hazard_id, "accept"), 403, "forbidden")
     await give_role(worker, Role.GRID_WORKER, story.places.grid)
     assert (await story.accept(hazard_id, worker))["handler"]["id"] == str(worker.id)
-
-
-class TestDepartments:
-    """Refused once, then decided; one leads, others join."""
-
-    async def test_the_second_refusal_makes_the_street_decide(self, story: Story) -> None:
-        hazard_id = await story.hazard(S.DISPATCHED)
-        refused = await story.refuse(hazard_id)
-        assert (refused["status"], refused["level"], refused["refusals"]) == ("called", "street", 1)
-        assert refused["decision_forced"] is False
-
-        await story.dispatch(hazard_id)
-        again = await story.step(story.officer, hazard_id, "refuse", {"reason": "还是不属于"})
-        problem(again, 409, "refusal_not_allowed")
-
-        other = await story.hazard(S.DISPATCHED)
-        await story.refuse(other)
-        await story.dispatch(other, story.second_department)
-        forced = await story.refuse(other, story.second_officer)
-        assert (forced["status"], forced["refusals"], forced["decision_forced"]) == ("called", 2, True)
-
-        bound = await story.dispatch(other, await make_organisation(story.places.district))
-        assert (bound["departments"][-1]["binding"], bound["hops"]) == (True, 5)
-        third = await make_staff(
-            Role.DEPARTMENT_OFFICER, organisation_id=UUID(bound["departments"][-1]["organisation_id"])
-        )
-        problem(await story.step(third, other, "refuse", {"reason": "不"}), 409, "refusal_not_allowed")
-        assert (await story.check_in(other, third))["status"] == "checked_in"
-        assert (await story.resolve(other, third))["departments"][-1]["status"] == "done"
-        await _assert_clocks(
-            other,
-            ["grid", "street", "department", "street", "department", "street", "department"],
-            running=False,
-        )
-
-    async def test_the_street_may_settle_it_itself(self, story: Story) -> None:
-        hazard_id = await story.hazard(S.DISPATCHED)
-        await story.refuse(hazard_id)
-        settled = await story.resolve(hazard_id, story.dispatcher)
-        assert (settled["status"], settled["outcome"]) == ("resolved", "fixed")
-        told = await story.get(story.reporter, f"/v1/hazards/{hazard_id}/timeline")
-        assert told["items"][-1]["actor"] == "street"
-
-    async def test_a_joint_department_does_its_part(self, story: Story) -> None:
-        hazard_id = await story.hazard(S.CALLED)
-        idle = await make_organisation(story.places.district)
-        idle_officer = await make_staff(Role.DEPARTMENT_OFFICER, organisation_id=idle)
-        await story.dispatch(hazard_id, story.department, story.second_department, idle)
-
-        joined = await story.check_in(hazard_id, story.second_officer)
-        assert joined["status"] == "dispatched"
-        problem(
-            await story.step(story.second_officer, hazard_id, "check-in", await _spot(story)),
-            409,
-            "wrong_assignment_status",
-        )
-        await story.check_in(hazard_id)
-        photos = await pictures(story.second_officer, AFTER)
-        part = await story.resolve(hazard_id, story.second_officer, media_ids=photos, note="电线已拆除")
-        assert (part["status"], part["outcome"]) == ("checked_in", None)
-        assert [photo["id"] for photo in part["after_photos"]] == photos
-        states = {each["organisation_id"]: each["status"] for each in part["departments"]}
-        assert states[str(story.second_department)] == "done"
-
-        settled = await story.resolve(hazard_id, story.officer)
-        assert [each["status"] for each in settled["departments"]] == ["done", "done", "released"]
-        problem(await story.step(idle_officer, hazard_id, "check-in", await _spot(story)), 404, "not_found")
-        types = await events_of(hazard_id)
-        assert types[-4:] == ["hazard.checked_in", "hazard.checked_in", "hazard.part_done", "hazard.resolved"]
-
-    async def test_a_joint_refusal_does_not_send_it_back(self, story: Story) -> None:
-        hazard_id = await story.hazard(S.CALLED)
-        await story.dispatch(hazard_id, story.department, story.second_department)
-        refused = await story.refuse(hazard_id, story.second_officer)
-        assert (refused["status"], refused["refusals"]) == ("dispatched", 0)
-        assert (await story.check_in(hazard_id))["status"] == "checked_in"
-
-    async def test_the_leads_refusal_releases_the_others(self, story: Story) -> None:
-        hazard_id = await story.hazard(S.CALLED)
-        await story.dispatch(hazard_id, story.department, story.second_department)
-        await story.refuse(hazard_id)
-        states = [part.status for part in await _assignments(hazard_id)]
-        assert states == ["refused", "released"]
-        problem(
-            await story.step(story.second_officer, hazard_id, "refuse", {"reason": "不"}), 404, "not_found"
-        )
-
-    async def test_who_can_be_dispatched(self, story: Story) -> None:
-        hazard_id = await story.hazard(S.CALLED)
-        closed_down = await make_organisation(story.places.district)
-        async with database.transaction() as session:
-            (await session.get_one(Organisation, closed_down)).active = False
-        lead, other = str(story.department), str(story.second_department)
-        wrong = [
-            (str(new_id()), [], ["body.lead_organisation_id"]),
-            (str(closed_down), [], ["body.lead_organisation_id"]),
-            (lead, [lead], ["body.joint_organisation_ids.0"]),
-            (lead, [other, other, str(new_id())], ["body.joint_organisation_ids.1", "body.joint_organisation_ids.2"]),
-        ]  # fmt: skip
-        for first, joint, locs in wrong:
-            body = {"lead_organisation_id": first, "joint_organisation_ids": joint}
-            answer = problem(
-                await story.step(story.dispatcher, hazard_id, "dispatch", body), 422, "unknown_organisation"
-            )
-            assert complaints(answer) == [(loc, "unknown_organisation") for loc in locs]
-        assert await _assignments(hazard_id) == []
-        assert (await row_of(hazard_id)).hops == 0
-
-    async def test_check_in_tells_how_far_away(self, story: Story) -> None:
-        hazard_id = await story.hazard(S.DISPATCHED)
-        lng, lat = story.places.centres[story.places.grid]
-        body = {"location": {"lng": lng, "lat": lat + 0.01}, "note": "在路口"}
-        on_site = await story.take(story.officer, hazard_id, "check-in", body)
-        assert on_site["departments"][0]["distance_m"] == pytest.approx(1112, abs=3)
-        told = await story.get(story.reporter, f"/v1/hazards/{hazard_id}/timeline")
-        assert told["items"][-1]["data"]["distance_m"] == on_site["departments"][0]["distance_m"]
-        assert told["items"][-1]["text"] == "在路口"
-
-
-class TestResults:
-    """What a result needs, and how the reporter answers."""
-
-    @pytest.mark.parametrize(
-        ("category", "body", "where", "code", "kind"),
-        [
-            ("other", {}, "body.media_ids", "photo_needed", "photo_needed"),
-            ("other", {"media_ids": []}, "body.media_ids", "photo_needed", "photo_needed"),
-            ("fire_passage_blocked", {"exemption": "privacy"}, "body.exemption", "exemption_not_allowed", None),
-            ("other", {"exemption": "too_lazy"}, "body.exemption", "enum", None),
-            ("other", {"outcome": "unfixed"}, "body.unfixed_reason", "unfixed_reason_mismatch", None),
-            ("other", {"exemption": "unsafe", "unfixed_reason": "owner_refuses"}, "body.unfixed_reason", "unfixed_reason_mismatch", None),
-            ("other", {"outcome": "unfixed", "unfixed_reason": "no_money"}, "body.unfixed_reason", "enum", None),
-            ("other", {"outcome": "done"}, "body.outcome", "enum", None),
-            ("other", {"media_ids": [str(new_id())]}, "body.media_ids.0", "media_not_usable", "media_not_usable"),
-            ("other", {"exemption": "unsafe", "media_ids": [str(new_id())] * 10}, "body.media_ids", "too_long", None),
-        ],
-    )  # fmt: skip
-    async def test_what_is_no_result(
-        self, story: Story, category: str, body: Json, where: str, code: str, kind: str | None
-    ) -> None:
-        hazard_id = await story.hazard(S.ACCEPTED, category=category)
-        before = await _all_of(hazard_id)
-        answer = problem(
-            await story.step(story.worker, hazard_id, "resolve", body), 422, kind or "invalid_input"
-        )
-        assert complaints(answer) == [(where, code)]
-        assert await _all_of(hazard_id) == before
-
-    @pytest.mark.parametrize(
-        "body",
-        [
-            {"exemption": "taken_over"},
-            {"outcome": "unfixed", "unfixed_reason": "owner_refuses"},
-            {"outcome": "unfixed", "unfixed_reason": "not_found_on_site", "exemption": "not_visible"},
-        ],
-    )
-    async def test_a_result_without_a_photo(self, story: Story, body: Json) -> None:
-        hazard_id = await story.hazard(S.ACCEPTED, category="other")
-        settled = await story.resolve(hazard_id, **body)
-        wanted = {"outcome": "fixed", "unfixed_reason": None, "exemption": None} | body
-        assert {name: settled[name] for name in wanted} == wanted
-        assert settled["after_photos"] == []
-
-    async def test_a_residents_picture_proves_no_result(self, story: Story) -> None:
-        hazard_id = await story.hazard(S.ACCEPTED)
-        for media_ids in (await pictures(story.reporter, AFTER), await pictures(story.worker)):
-            response = await story.step(story.worker, hazard_id, "resolve", {"media_ids": media_ids})
-            problem(response, 422, "media_not_usable")
-
-    @pytest.mark.parametrize(
-        ("status", "handler", "clocks"),
-        [
-            (S.ACCEPTED, "worker", ["grid", "grid"]),
-            (S.CALLED, "dispatcher", ["grid", "street", "street"]),
-            (S.CHECKED_IN, "officer", ["grid", "street", "department", "department"]),
-        ],
-    )
-    async def test_a_dispute_returns_it_with_a_fresh_clock(
-        self, story: Story, status: HazardStatus, handler: str, clocks: list[str]
-    ) -> None:
-        hazard_id, who = await story.hazard(status), getattr(story, handler)
-        await story.resolve(hazard_id, who)
-        disputed_at = clock.now()
-        evidence = await pictures(story.reporter)
-        back = await story.take(
-            story.reporter, hazard_id, "dispute", {"reason": "第二天又堆满了", "media_ids": evidence}
-        )
-        assert (back["status"], back["disputes"], back["outcome"]) == (status, 1, None)
-        assert (back["resolved_at"], back["dispute_until"]) == (None, None)
-        assert back["handler"]["id"] == str(story.worker.id)
-        assert [photo["id"] for photo in back["photos"]][-1:] == evidence
-        assert len(back["after_photos"]) == 1
-        await _assert_clocks(hazard_id, clocks, running=True)
-        assert (await _clocks(hazard_id))[-1].started_at >= disputed_at
-        told = await story.get(who, f"/v1/hazards/{hazard_id}/timeline")
-        assert (told["items"][-1]["type"], told["items"][-1]["text"]) == ("hazard.disputed", "第二天又堆满了")
-        assert (await story.resolve(hazard_id, who))["status"] == "resolved"
-        assert (await story.confirm(hazard_id))["disputes"] == 1
-
-    async def test_a_dispute_returns_it_to_the_department_that_led_last(self, story: Story) -> None:
-        hazard_id = await story.hazard(S.DISPATCHED)
-        await story.refuse(hazard_id)
-        await story.dispatch(hazard_id, story.second_department)
-        await story.check_in(hazard_id, story.second_officer)
-        await story.resolve(hazard_id, story.second_officer)
-        back = await story.dispute(hazard_id)
-        states = {each["organisation_id"]: each["status"] for each in back["departments"]}
-        assert states == {str(story.department): "refused", str(story.second_department): "checked_in"}
-        problem(
-            await story.step(story.officer, hazard_id, "resolve", UNFIXED), 409, "wrong_assignment_status"
-        )
-        assert (await story.resolve(hazard_id, story.second_officer))["status"] == "resolved"
-
-    async def test_a_dispute_comes_too_late(self, story: Story) -> None:
-        hazard_id = await story.hazard(S.RESOLVED)
-        await change(hazard_id, dispute_until=clock.now())
-        response = await story.step(story.reporter, hazard_id, "dispute", {"reason": "没有解决"})
-        problem(response, 409, "dispute_too_late")
-        assert (await row_of(hazard_id)).status is S.RESOLVED
-
-    async def test_silence_closes_it_as_it_was_resolved(self, client: httpx.AsyncClient) -> None:
-        story = await begin(client)
-        ids = [await story.hazard(S.ACCEPTED) for _ in range(3)]
-        fixed, unfixed, waiting = ids
-        await story.resolve(fixed)
-        await story.resolve(unfixed, **UNFIXED)
-        await story.resolve(waiting)
-        await change(fixed, dispute_until=clock.now())
-        await change(unfixed, dispute_until=clock.now() - timedelta(days=1))
-        async with database.transaction() as session:
-            assert await hazards.close_unanswered(session) >= 2
-        rows = [await row_of(each) for each in ids]
-        assert [(row.status, row.outcome) for row in rows] == [
-            (S.CLOSED, "fixed"),
-            (S.CLOSED, "unfixed"),
-            (S.RESOLVED, "fixed"),
-        ]
-        assert (await events_of(fixed))[-1] == "hazard.closed"
-        told = await story.get(story.reporter, f"/v1/hazards/{unfixed}/timeline")
-        assert (told["items"][-1]["actor"], told["items"][-1]["data"]["outcome"]) == ("system", "unfixed")
-        assert (await story.take(story.reporter, fixed, "rate", {"score": 4}))["rating"] == 4
-
-    async def test_whoever_has_no_reporter_waits_for_nobody(self, story: Story) -> None:
-        hazard_id = await story.hazard(S.ACCEPTED, story.worker)
-        await story.resolve(hazard_id)
-        await show_to_public(hazard_id)
-        problem(await story.step(story.reporter, hazard_id, "confirm"), 403, "not_the_reporter")
-
-    async def test_a_rating_is_one_to_five(self, story: Story) -> None:
-        hazard_id = await story.hazard(S.RESOLVED)
-        for score in (0, 6, -1, 3.5, "5", True, None):
-            response = await story.step(story.reporter, hazard_id, "rate", {"score": score})
-            assert complaints(problem(response, 422, "invalid_input"))[0][0] == "body.score"
-        assert (await row_of(hazard_id)).rating is None
 
 
 class TestManagement:
@@ -600,55 +341,7 @@ class TestManagement:
         assert (last["data"]["reason"], last["text"]) == ("not_a_hazard", "这是施工围挡，已与施工方核实")
         response = await story.client.get(f"/v1/hazards/{hazard_id}", headers=story.neighbour.headers)
         problem(response, 404, "not_found")
-        await _assert_clocks(hazard_id, ["grid"], running=False)
-
-
-async def _assignments(hazard_id: str) -> list[HazardAssignment]:
-    async with database.reading() as session:
-        lead_first = HazardAssignment.role != AssignmentRole.LEAD
-        rows = await session.scalars(
-            select(HazardAssignment)
-            .where(HazardAssignment.hazard_id == UUID(hazard_id))
-            .order_by(HazardAssignment.hop, lead_first, HazardAssignment.id)
-        )
-        return list(rows)
-
-
-async def _clocks(hazard_id: str) -> list[HazardDeadline]:
-    async with database.reading() as session:
-        rows = await session.scalars(
-            select(HazardDeadline)
-            .where(HazardDeadline.hazard_id == UUID(hazard_id))
-            .order_by(HazardDeadline.n)
-        )
-        return list(rows)
-
-
-async def _assert_clocks(hazard_id: str, levels: list[str], *, running: bool) -> None:
-    """One clock after the other, never two at once, and the last one runs exactly while somebody has to act."""
-    rows = await _clocks(hazard_id)
-    assert [row.level for row in rows] == levels
-    assert [row.n for row in rows] == list(range(1, len(rows) + 1))
-    for before, after in pairwise(rows):
-        assert before.ended_at is not None
-        assert before.started_at <= before.ended_at <= after.started_at
-    assert (rows[-1].ended_at is None) is running
-    hazard = await row_of(hazard_id)
-    assert hazard.due_at == (rows[-1].due_at if running else None)
-
-
-async def _all_of(hazard_id: str) -> Json:
-    """Everything stored about a hazard, to see that nothing changed."""
-    hazard = await row_of(hazard_id)
-    async with database.reading() as session:
-        photos = select(func.count()).where(Media.subject_id == hazard.id)
-        return {
-            "row": {column.key: getattr(hazard, column.key) for column in hazard.__table__.columns},
-            "events": await events_of(hazard_id),
-            "parts": [(part.organisation_id, part.status) for part in await _assignments(hazard_id)],
-            "clocks": [(row.n, row.ended_at) for row in await _clocks(hazard_id)],
-            "photos": await session.scalar(photos),
-        }
+        await assert_clocks(hazard_id, ["grid"], running=False)
 
 
 async def _denials(who: Person) -> int:

@@ -150,6 +150,7 @@ async def test_a_refusal_that_cannot_be_recorded_is_no_answer(
             db.write_gate.release()
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "5"
+    assert answer.json()["retry_after"] == 5
     assert await _denials(resident) == []
 
 

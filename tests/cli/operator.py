@@ -10,7 +10,7 @@ from pathlib import Path
 
 from app.crypto import DEV_SECRET_KEYS
 
-_ENTRY = "from app.cli import main; main()"
+ENTRY = "from app.cli import main; main()"
 _SEVERAL = """
 import json, sys, traceback
 from typer.testing import CliRunner
@@ -65,7 +65,7 @@ class Ran:
 def run(folder: Path, settings: dict[str, str], *arguments: str) -> Ran:
     """One command, through its entry point."""
     done = subprocess.run(
-        [sys.executable, "-c", _ENTRY, *arguments],
+        [sys.executable, "-c", ENTRY, *arguments],
         cwd=folder,
         env=environment(settings),
         capture_output=True,

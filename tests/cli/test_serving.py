@@ -19,7 +19,7 @@ from app import clock
 from app.cli.commands import commands
 from app.services.demo_accounts import PASSWORD, TOTP_SECRET
 from app.settings import settings
-from tests.cli.operator import KEY, PRODUCTION, environment, run
+from tests.cli.operator import ENTRY, KEY, PRODUCTION, environment, run
 from tests.engines import new_database
 
 
@@ -101,6 +101,10 @@ async def test_a_newcomer_is_told_what_to_open_and_can_sign_in(
         code = pyotp.TOTP(TOTP_SECRET).at(clock.now())
         path = "/v1/sessions/staff"
         assert await _signs_in(client, path, username="system.admin", password=PASSWORD, totp=code)
+        told = await asyncio.to_thread(run, tmp_path, chosen, "demo")
+        assert told.code == 0, told.text
+        assert "hazard.accepted, hazard.called\n" in told.out
+        assert told.out.splitlines()[-1].endswith(" is closed.")
         process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(process.wait, 20) == -signal.SIGTERM
     async with _serving(tmp_path, chosen) as (client, _):
@@ -108,6 +112,35 @@ async def test_a_newcomer_is_told_what_to_open_and_can_sign_in(
         assert len(regions.json()["items"]) == 13
     events = [json.loads(line)["event"] for line in _records(tmp_path / "err")]
     assert "Application startup complete." in events
+
+
+async def test_the_sandbox_runs_on_its_own(tmp_path: Path) -> None:
+    """And says what the service must be told to use it."""
+    port = _free_port()
+    said = tmp_path / "out"
+    with said.open("wb") as out:
+        process = subprocess.Popen(  # noqa: ASYNC220
+            [sys.executable, "-c", ENTRY, "sandbox", "wechat", "--port", str(port), "--push-url", ""],
+            cwd=tmp_path,
+            env=environment({"PYTHONUNBUFFERED": "1"}),
+            stdout=out,
+        )
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+            await _until(client, "/_sandbox/calls", process, said)
+            told = dict(line.strip().split("=", 1) for line in said.read_text().splitlines() if "=" in line)
+            assert told["JINCAI_WECHAT_API_BASE"] == str(client.base_url).rstrip("/")
+            query = {
+                "appid": told["JINCAI_WECHAT_APPID"],
+                "secret": told["JINCAI_WECHAT_SECRET"],
+                "js_code": "demo:lin",
+                "grant_type": "authorization_code",
+            }
+            answer = await client.get("/sns/jscode2session", params=query)
+            assert "openid" in answer.json()
+    finally:
+        process.kill()
+        process.wait()
 
 
 async def _signs_in(client: httpx.AsyncClient, path: str, **order: str) -> bool:
@@ -124,7 +157,7 @@ async def _serving(
     url = f"http://127.0.0.1:{chosen['JINCAI_PORT']}"
     with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
         process = subprocess.Popen(  # noqa: ASYNC220
-            [sys.executable, "-c", "from app.cli import main; main()", "serve"],
+            [sys.executable, "-c", ENTRY, "serve"],
             cwd=folder,
             env=environment(chosen),
             stdout=out,
@@ -132,25 +165,28 @@ async def _serving(
         )
     try:
         async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
-            await _until_it_answers(client, process, folder)
+            await _until(client, "/readyz", process, folder / "err")
             yield client, process
     finally:
         process.kill()
         process.wait()
 
 
-async def _until_it_answers(
-    client: httpx.AsyncClient, process: "subprocess.Popen[bytes]", folder: Path
-) -> None:
+async def _until(client: httpx.AsyncClient, path: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Wait until a path is answered well."""
     async with asyncio.timeout(60):
         while True:
-            assert process.poll() is None, (folder / "err").read_text()
+            assert process.poll() is None, _text(log)
             try:
-                if (await client.get("/readyz")).status_code == 200:
+                if (await client.get(path)).status_code == 200:
                     return
             except httpx.TransportError:
                 pass
             await asyncio.sleep(0.1)
+
+
+def _text(log: Path) -> str:
+    return log.read_text("utf-8")
 
 
 def _records(log: Path) -> list[str]:

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlencode
+from urllib.parse import unquote
 
 import httpx
 from starlette.types import ASGIApp, Message
@@ -43,7 +43,7 @@ async def send(
     """One request as the document describes it."""
     path = address(operation, ask)
     if operation == STREAM:
-        return await head_of(application, path, headers)
+        return await exchange(application, "GET", path, headers)
     query: dict[str, str] = {name: str(value) for name, value in ask.query.items()}
     response = await client.request(
         OPERATIONS[operation].method,
@@ -57,41 +57,41 @@ async def send(
     return Answer(response.status_code, response.headers, response.text)
 
 
-async def head_of(application: ASGIApp, path: str, headers: Mapping[str, str]) -> Answer:
-    """Status and headers of a stream, and its whole body when it is a refusal; then the client hangs up."""
-    began = asyncio.Event()
-    sent: list[Message] = []
+async def exchange(
+    application: ASGIApp, method: str, target: str, headers: Mapping[str, str], body: bytes = b""
+) -> Answer:
+    """One request with its target as it is, which clients like to tidy up. The client hangs up after some answer."""
+    requests: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+    answered: list[Message] = []
+    enough = asyncio.Event()
 
     async def receive() -> Message:
-        if not sent:
-            sent.append({"type": "http.request"})
-            return {"type": "http.request", "body": b"", "more_body": False}
-        await began.wait()
+        if requests:
+            return requests.pop()
+        await enough.wait()
         return {"type": "http.disconnect"}
-
-    answered: list[Message] = []
 
     async def answer(message: Message) -> None:
         answered.append(message)
         if message["type"] == "http.response.body":
-            began.set()
+            enough.set()
 
+    raw_path, _, query = target.encode().partition(b"?")
     scope = {
         "type": "http",
         "asgi": {"version": "3.0"},
         "http_version": "1.1",
-        "method": "GET",
+        "method": method,
         "scheme": "http",
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": urlencode({}).encode(),
+        "path": unquote(raw_path),
+        "raw_path": raw_path,
+        "query_string": query,
         "root_path": "",
         "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
         "server": ("testserver", 80),
         "client": ("10.9.9.9", 40_000),
     }
     await asyncio.wait_for(application(scope, receive, answer), 10)
-    head = answered[0]
-    found = {name.decode(): value.decode() for name, value in head["headers"]}
-    body = b"".join(message.get("body", b"") for message in answered[1:])
-    return Answer(head["status"], found, body.decode())
+    found = {name.decode(): value.decode() for name, value in answered[0]["headers"]}
+    text = b"".join(message.get("body", b"") for message in answered[1:])
+    return Answer(answered[0]["status"], found, text.decode())

@@ -1,6 +1,6 @@
 """One world for the tests of a file, and quotas that nobody uses up."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
@@ -14,14 +14,15 @@ from tests.contract.world import World, make_world
 _PLENTY = "900000000/day"
 
 
-@pytest.fixture(autouse=True)
-def plenty(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def plenty() -> Iterator[None]:
     """These tests ask more than any client; how quotas are counted is shown elsewhere."""
-    limiter = Limiter(
-        settings.model_copy(update={"rate_limit_caller": _PLENTY, "rate_limit_address": _PLENTY})
-    )
-    monkeypatch.setattr("app.operation.limiter", limiter)
-    monkeypatch.setattr("app.edge.limiter", limiter)
+    quotas = {"rate_limit_caller": _PLENTY, "rate_limit_address": _PLENTY}
+    limiter = Limiter(settings.model_copy(update=quotas))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("app.operation.limiter", limiter)
+        patch.setattr("app.edge.limiter", limiter)
+        yield
 
 
 @pytest.fixture(scope="module")

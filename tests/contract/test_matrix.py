@@ -10,18 +10,16 @@ import pytest
 from starlette.types import ASGIApp
 
 from app.models.staff import Role
-from app.policy import POLICY, Duty
+from app.policy import POLICY
 from tests.contract.asking import send
 from tests.contract.cases import CASES, Case
 from tests.contract.routes import OPERATIONS
-from tests.contract.world import OTHER_DEPARTMENT, PRINCIPALS, Principal, Token, World
+from tests.contract.rules import refused_behind_the_gate, stopped_at_the_gate
+from tests.contract.world import OTHER_DEPARTMENT, PRINCIPALS, World
 from tests.stories import row_of
 
-_OWED = {Duty.CHANGE_PASSWORD: "password_change_required", Duty.ENROL_TOTP: "totp_enrolment_required"}
 _KNOWN_TO_ALL = {"read_region", "update_region", "download_media"}
 """Places are no secret; a signed link is its own permission."""
-
-Refusal = tuple[int, str]
 
 
 def test_every_operation_is_asked_about() -> None:
@@ -72,32 +70,6 @@ def test_staff_of_one_street_find_nothing_of_another() -> None:
             stranger = next(who for who in PRINCIPALS if (who.role, who.held_at) == (role, place))
             assert refused_behind_the_gate(case, stranger) == (404, "not_found"), (case.name, role)
     assert len(asked) > 30
-
-
-def stopped_at_the_gate(operation: str, who: Principal) -> Refusal | None:
-    """The refusal that needs no look at what was asked about."""
-    rule = POLICY[operation]
-    if who.token is Token.BAD:
-        return 401, "unauthenticated"
-    if rule.anonymous:
-        return None
-    if who.token is Token.NONE:
-        return 401, "unauthenticated"
-    if who.resident:
-        return None if rule.resident else (403, "forbidden")
-    if who.owes and who.owes not in rule.during:
-        return 403, _OWED[who.owes]
-    if who.role not in rule.roles and not rule.ungranted:
-        return 403, "forbidden"
-    if rule.step_up and not who.stepped_up:
-        return 403, "step_up_required"
-    return None
-
-
-def refused_behind_the_gate(case: Case, who: Principal) -> Refusal | None:
-    """What becomes of somebody whom the policy lets in."""
-    refusal = case.reach(who)
-    return None if refusal is None else (refusal, "not_found" if refusal == 404 else "forbidden")
 
 
 async def _state_of(ids: dict[str, object]) -> tuple[object, ...]:

@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from app.models.hazard_categories import Urgency
+from app.models.hazards import HazardLevel, PhotoExemption
+from app.models.regions import RegionLevel
 from app.reference import (
     Deadline,
-    HandlingLevel,
     HazardCategoryRow,
-    PhotoExemption,
-    RegionLevel,
-    Urgency,
     load_categories,
     load_organisations,
     load_photo_exemptions,
@@ -79,8 +78,8 @@ def test_a_category_is_complete_in_both_languages(row: HazardCategoryRow) -> Non
 
 @pytest.mark.parametrize("row", load_categories(), ids=lambda row: row.code)
 def test_danger_to_life_runs_on_the_clock_and_each_level_has_more_time(row: HazardCategoryRow) -> None:
-    minutes = [row.deadlines[level].minutes for level in HandlingLevel]
-    if len({row.deadlines[level].clock for level in HandlingLevel}) == 1:
+    minutes = [row.deadlines[level].minutes for level in HazardLevel]
+    if len({row.deadlines[level].clock for level in HazardLevel}) == 1:
         assert minutes == sorted(minutes)
     if row.urgency in (Urgency.CRITICAL, Urgency.HIGH):
         assert all(deadline.clock is ClockKind.CLOCK for deadline in row.deadlines.values())

@@ -12,7 +12,8 @@ import shapely
 from shapely.geometry import MultiPolygon, Polygon
 
 from app.geo import EARTH_RADIUS_M, Point, distance_m, parse_polygon
-from app.reference import RegionLevel, RegionRow, load_regions
+from app.models.regions import RegionLevel
+from app.reference import RegionRow, load_regions
 from tests.geo.demo_index import MAPLE, regions_of
 
 ROOT = Path(__file__).parents[2]

@@ -4,7 +4,8 @@ from functools import cache
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 from app.geo import RegionIndex, RegionShape, parse_polygon
-from app.reference import RegionLevel, RegionRow, load_regions
+from app.models.regions import RegionLevel
+from app.reference import RegionRow, load_regions
 
 MAPLE = "510104909901"
 

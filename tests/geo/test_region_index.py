@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.geo import Location, Point, RegionIndex, RegionShape, distance_m, parse_polygon
-from app.reference import RegionLevel, RegionRow, load_regions
+from app.models.regions import RegionLevel
+from app.reference import RegionRow, load_regions
 from tests.geo.demo_index import MAPLE, demo_index, id_of, regions_of
 
 
@@ -131,3 +132,16 @@ def test_an_empty_index_finds_nothing() -> None:
 def test_regions_above_the_community_are_not_needed_to_locate() -> None:
     maple = next(row for row in load_regions() if row.code == MAPLE)
     assert demo_index().locate(*maple.centre) is not None
+
+
+def test_a_grid_given_to_another_community_takes_its_inside_along() -> None:
+    index = RegionIndex(
+        [
+            _square("1", "community", 104.0, 104.1, "1"),
+            _square("2", "community", 104.1, 104.2, "2"),
+            _square("21", "grid", 104.05, 104.1, "2"),
+        ]
+    )
+    assert index.locate(104.075, 30.005) == Location(id_of("2"), id_of("21"))
+    assert index.locate(104.025, 30.005) == Location(id_of("1"), None)
+    assert index.locate(104.05, 30.005) == Location(id_of("1"), None)

@@ -1,6 +1,10 @@
-"""A worker as a process of its own whose tasks take their time and leave one event each: `programs PAUSE_SECONDS`."""
+"""Workers as processes of their own, whose tasks take their time and leave one event each.
+
+Reads lines `PAUSE_SECONDS LOG` and forks a worker for each, so that the application is imported once; answers with its id.
+"""
 
 import asyncio
+import os
 import signal
 import sys
 
@@ -13,7 +17,7 @@ from app.worker import Worker
 EFFECT = "test.effect"
 
 
-async def main(pause: float) -> None:
+async def work(pause: float) -> None:
     """Work until SIGTERM."""
 
     async def effect(lease: Lease) -> None:
@@ -28,5 +32,20 @@ async def main(pause: float) -> None:
     await database.close()
 
 
+def main() -> None:
+    """Fork what is asked for until the input ends."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for line in sys.stdin:
+        pause, log = line.split()
+        pid = os.fork()
+        if pid == 0:
+            written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(written, sys.stdout.fileno())
+            os.dup2(written, sys.stderr.fileno())
+            asyncio.run(work(float(pause)))
+            os._exit(0)
+        print(pid, flush=True)
+
+
 if __name__ == "__main__":
-    asyncio.run(main(float(sys.argv[1])))
+    main()

@@ -1,5 +1,6 @@
 """The content check: public only after WeChat let it pass, hidden and told to staff otherwise, whatever goes wrong between."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
@@ -21,9 +22,10 @@ from app.outside import SANDBOX_PATH
 from app.sandbox.credentials import SANDBOX_APPID, SANDBOX_PUSH_AES_KEY, SANDBOX_PUSH_TOKEN
 from app.sandbox.wechat_push import encrypt, sign
 from app.services import reviews
+from app.settings import settings
 from app.tasks import KINDS
 from tests.stories import Story, pictures, problem, row_of
-from tests.worker.workshop import until, working
+from tests.worker.workshop import leased, until, working
 
 _CONTROL = f"{SANDBOX_PATH}/_sandbox"
 _TEXT_PATH, _MEDIA_PATH = "/wxa/msg_sec_check", "/wxa/media_check_async"
@@ -169,6 +171,21 @@ async def test_what_moderation_hid_stays_hidden(story: Story) -> None:
     await _review()
     assert await _public_state(hazard_id) is PublicState.HIDDEN
     assert (await _task(task.id)).status is TaskStatus.DONE
+
+
+async def test_what_moderation_hides_during_the_check_stays_hidden(story: Story) -> None:
+    hazard_id = await _filed(story, "楼道堆满杂物")
+    await _disturb(story, path=_TEXT_PATH, delay_seconds=0.5)
+    checking = asyncio.create_task(_review())
+    await until(lambda: _is_held(reviews.TEXT))
+    await _hide(hazard_id)
+    await checking
+    assert await _public_state(hazard_id) is PublicState.HIDDEN
+    assert await _flags(hazard_id) == []
+
+
+async def _is_held(kind: str) -> bool:
+    return await leased(kind) > 0
 
 
 async def _hide(hazard_id: str) -> None:
@@ -406,3 +423,13 @@ async def test_events_that_we_do_not_use_are_taken_and_dropped(story: Story) -> 
     event: dict[str, object] = {"FromUserName": "o1", "CreateTime": 1, "Event": "user_enter_tempsession"}
     assert (await _push(story, event)).text == "success"
     assert await _waiting() == []
+
+
+async def test_without_a_token_of_ours_nobody_can_sign(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real mini-program whose operator has not set up the push."""
+    monkeypatch.setattr(settings, "wechat_appid", "wx0123456789abcdef")
+    timestamp = str(int(clock.now().timestamp()))
+    query = {"signature": sign("", timestamp, "7"), "timestamp": timestamp, "nonce": "7"}
+    body = json.dumps(_verdict("forged")).encode()
+    problem(await story.client.post("/v1/wechat/push", params=query, content=body), 403, "push_forged")
+    problem(await story.client.get("/v1/wechat/push", params=query), 403, "push_forged")

@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from sqlalchemy import select
@@ -54,12 +55,14 @@ async def effects(run: str) -> Counter[int]:
         return Counter(int(str(row["n"])) for row in rows if row["run"] == run)
 
 
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
+async def until(
+    condition: Callable[[], Awaitable[bool]], seconds: float = 60, *, pause: float = 0.05
+) -> None:
     """Wait for a condition; fail when it does not come."""
     deadline = clock.monotonic() + seconds
     while not await condition():
         assert clock.monotonic() < deadline, "waited in vain"
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(pause)
 
 
 @contextlib.asynccontextmanager
@@ -76,22 +79,42 @@ async def working(
         await asyncio.gather(*running)
 
 
-@contextlib.contextmanager
-def worker_process(
-    pause: float, *, lease: float, log: Path | None = None
-) -> Iterator["subprocess.Popen[bytes]"]:
-    """A worker in a process of its own; killed at the end if it still runs."""
-    environment = os.environ | {"JINCAI_JOB_LEASE_SECONDS": str(lease), "JINCAI_WORKER_POLL_SECONDS": "0.2"}
-    with (log or Path(os.devnull)).open("ab") as stream:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.worker.programs", str(pause)],
+class Nursery:
+    """Workers in processes of their own; those that still run are killed in the end."""
+
+    def __init__(self, lease: float) -> None:
+        timing = {"JINCAI_JOB_LEASE_SECONDS": str(lease), "JINCAI_WORKER_POLL_SECONDS": "0.2"}
+        self._pids: list[int] = []
+        self._forker = subprocess.Popen(
+            [sys.executable, "-m", "tests.worker.programs"],
             cwd=_ROOT,
-            env=environment,
-            stdout=stream,
-            stderr=stream,
+            env=os.environ | timing,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
+
+    def start(self, pause: float, log: Path) -> int:
+        """One more worker, whose tasks take `pause` seconds; its process id."""
+        assert self._forker.stdin is not None
+        assert self._forker.stdout is not None
+        self._forker.stdin.write(f"{pause} {log}\n")
+        self._forker.stdin.flush()
+        self._pids.append(int(self._forker.stdout.readline()))
+        return self._pids[-1]
+
+    def close(self) -> None:
+        """Nobody is left behind."""
+        for pid in self._pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._forker.communicate()
+
+
+async def has_ended(pid: int) -> bool:
+    """Whether a process is gone."""
     try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False

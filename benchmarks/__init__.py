@@ -1,0 +1,1 @@
+"""How fast the service is, beside a bare handler that does the same reads and writes by hand."""
