@@ -11,6 +11,7 @@ import orjson
 from fastapi import Response
 
 from app.errors import Language, Problem
+from app.models.base import JsonObject
 
 Value = str | int | float | bool | None | datetime | Sequence["Record | str"]
 Record = Mapping[str, Value]
@@ -19,6 +20,16 @@ XML, JSON = "text/xml; charset=utf-8", "application/json; charset=utf-8"
 PREFIX = "/open311/"
 _STATUS = {401: 403, 405: 405, 409: 400, 412: 400, 415: 400, 422: 400}
 _JSON_SUFFIX = ".json"
+ERRORS_SCHEMA: JsonObject = {
+    "type": "array",
+    "description": "Errors of GeoReport v2. 上报接口错误",
+    "minItems": 1,
+    "items": {
+        "type": "object",
+        "required": ["code", "description"],
+        "properties": {"code": {"type": "string"}, "description": {"type": "string"}},
+    },
+}
 
 
 def many(root: str, item: str, records: Sequence[Record], *, as_json: bool, status: int = 200) -> Response:
@@ -48,11 +59,16 @@ def error(problem: Problem, path: str, language: Language) -> Response:
     rows: list[Record] = [
         {"code": problem.code, "description": text} for text in sentences or [problem.detail(language)]
     ]
-    status = _STATUS.get(problem.status, problem.status)
-    answer = many("errors", "error", rows, as_json=path.endswith(_JSON_SUFFIX), status=status)
+    as_json = path.endswith(_JSON_SUFFIX)
+    answer = many("errors", "error", rows, as_json=as_json, status=status_of(problem.status))
     if problem.retry_after is not None:
         answer.headers["Retry-After"] = str(problem.retry_after)
     return answer
+
+
+def status_of(status: int) -> int:
+    """What the standard has for a status of ours."""
+    return _STATUS.get(status, status)
 
 
 # The parent of each list inside a document, and what its members are called.

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 from fastapi import Request, Response
 from fastapi.dependencies.utils import get_flat_params
@@ -20,7 +21,8 @@ from app.settings import settings
 
 CALLER = "jincai.caller"
 SESSION = "jincai.session"
-_SECURITY: list[dict[str, list[str]]] = [{"bearer": []}]
+_BEARER: list[dict[str, list[str]]] = [{"bearer": []}]
+_API_KEY: list[dict[str, list[str]]] = [{"api_key": []}]
 _JSON = ("application/json",)
 _FORM = ("multipart/form-data", "application/x-www-form-urlencoded")
 
@@ -32,7 +34,8 @@ class Operation(APIRoute):
         name = endpoint.__name__
         rule = POLICY[name]
         options["operation_id"] = name
-        extra = {"x-callers": rule.callers} | ({} if rule.anonymous else {"security": _SECURITY})
+        security = [*_BEARER, *(_API_KEY if rule.scopes else [])]
+        extra = {"x-callers": rule.callers} | ({} if rule.anonymous else {"security": security})
         options["openapi_extra"] = (options.get("openapi_extra") or {}) | extra
         super().__init__(path, endpoint, **options)
         self._rule = rule
@@ -89,10 +92,11 @@ class Operation(APIRoute):
 
 
 class LenientOperation(Operation):
-    """For standards whose clients send parameters that we do not know: they are ignored."""
+    """For standards whose clients send parameters that we do not know, or without a value: they are ignored."""
 
     def _check_query(self, request: Request) -> None:
-        return
+        given = parse_qsl(request.scope["query_string"].decode("latin-1"))
+        request.scope["query_string"] = urlencode(given).encode()
 
 
 async def _identify(request: Request) -> Caller | None:
@@ -102,11 +106,17 @@ async def _identify(request: Request) -> Caller | None:
         return await auth.identify(authorization)
     if authorization is not None:
         raise Unauthenticated
-    return await identify_key(request, key)
+    return await _holder_of(request, key)
 
 
-async def identify_key(request: Request, key: str) -> Caller:
-    """The caller behind an API key of this request."""
+async def count_key(request: Request, key: str) -> Caller:
+    """The caller behind an API key that came in the body of this request, which counts as theirs."""
+    caller = await _holder_of(request, key)
+    await limiter.count_caller(request.scope, caller)
+    return caller
+
+
+async def _holder_of(request: Request, key: str) -> Caller:
     return await api_key_auth.identify(key, client_address(request.scope, settings.trusted_proxies))
 
 

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from uuid import UUID
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import clock, standard_webhooks
 from app.clients.outbound import Outcome
+from app.crypto import SealBroken
 from app.db import database
 from app.errors import Unavailable
 from app.leases import describe
@@ -72,13 +74,19 @@ class Sender:
         if not waiting:
             return
         async with database.transaction() as session:
-            taken = [
-                (receiver, await webhook_deliveries.claim(session, receiver, self._room(receiver)))
-                for receiver in waiting
-            ]
+            taken = [(receiver, await self._take(session, receiver)) for receiver in waiting]
         for receiver, claimed in taken:
             for each in claimed:
                 self._begin(receiver, each)
+
+    async def _take(self, session: AsyncSession, receiver: Receiver) -> list[Claimed]:
+        """Deliveries of one endpoint. What cannot be read there stands in nobody else's way."""
+        try:
+            async with session.begin_nested():
+                return await webhook_deliveries.claim(session, receiver, self._room(receiver))
+        except SealBroken as failure:
+            _log.error("worker_failed", part="webhooks", error=describe(failure), endpoint=str(receiver.id))
+            return []
 
     def _room(self, receiver: Receiver) -> int:
         return PER_ENDPOINT - self._sending[receiver.id]
@@ -109,8 +117,8 @@ class Sender:
                 await webhook_deliveries.finish(
                     session, [(claimed, outcome) for _, claimed, outcome in results]
                 )
-                for receiver, outcomes in _by_receiver(results):
-                    await webhook_deliveries.note_outcomes(session, receiver, outcomes)
+                for receiver, tries in _by_receiver(results):
+                    await webhook_deliveries.note_outcomes(session, receiver, tries)
         except Unavailable:
             self._results = results + self._results
             raise
@@ -122,8 +130,8 @@ class Sender:
         await asyncio.sleep(_BATCH_SECONDS)
 
 
-def _by_receiver(results: Sequence[Result]) -> list[tuple[Receiver, list[Outcome]]]:
-    found: dict[UUID, tuple[Receiver, list[Outcome]]] = {}
-    for receiver, _, outcome in results:
-        found.setdefault(receiver.id, (receiver, []))[1].append(outcome)
+def _by_receiver(results: Sequence[Result]) -> list[tuple[Receiver, list[tuple[Claimed, Outcome]]]]:
+    found: dict[UUID, tuple[Receiver, list[tuple[Claimed, Outcome]]]] = {}
+    for receiver, claimed, outcome in results:
+        found.setdefault(receiver.id, (receiver, []))[1].append((claimed, outcome))
     return [found[key] for key in sorted(found)]

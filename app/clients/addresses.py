@@ -4,7 +4,6 @@
 registries, RFC 6890 and successors, and the metadata addresses of clouds).
 """
 
-from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 Address = IPv4Address | IPv6Address
@@ -46,10 +45,8 @@ _DENIED_V6 = tuple(
 )
 
 
-def is_dialable(address: Address, allowed: Sequence[Network] = ()) -> bool:
-    """Whether a resolved address is an ordinary public one, or lies in a network that the operator allowed."""
-    if any(address.version == network.version and address in network for network in allowed):
-        return True
+def is_dialable(address: Address) -> bool:
+    """Whether a resolved address is an ordinary public one."""
     if isinstance(address, IPv4Address):
         return not any(address in network for network in _DENIED)
     # Addresses that carry an IPv4 address inside (mapped, NAT64, 6to4, Teredo) lie outside what is left here.

@@ -8,7 +8,9 @@ import re
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -24,6 +26,7 @@ DEADLINE_SECONDS = 15.0
 MAX_ANSWER_BYTES = 64 * 1024
 _EXCERPT_BYTES = 1024
 _CHUNK_BYTES = 16 * 1024
+_RESOLVERS = 32
 _LONGEST_URL = 2_000
 _PORTS = {443, 8443}
 _PLAIN = re.compile(r"[!-~]+")
@@ -79,7 +82,11 @@ class Outbound:
     async def check(self, url: str) -> Target:
         """Read and resolve a URL; raises UrlRefused unless every address behind it is an ordinary public one."""
         target = _read(url, plain_allowed=bool(self._allowed))
-        await self._resolve(target)
+        try:
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                await self._resolve(target)
+        except TimeoutError:
+            raise _unresolved() from None
         return target
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Outcome:
@@ -102,13 +109,8 @@ class Outbound:
             return Outcome(None, "connect_error", _since(began))
 
     async def _resolve(self, target: Target) -> list[Address]:
-        loop = asyncio.get_running_loop()
-        try:
-            found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError):
-            raise _refused("the name cannot be resolved", "域名无法解析") from None
-        addresses = [ip_address(str(entry[4][0])) for entry in found]
-        if not addresses or not all(is_dialable(address, self._allowed) for address in addresses):
+        addresses = await _names.look_up(target.host, target.port)
+        if not addresses or not all(self._may_dial(address) for address in addresses):
             raise _refused("it leads to an address that is not public", "指向非公网地址")
         if target.scheme == "http" or target.port not in _PORTS:
             trusted = [network for network in self._allowed if addresses[0] in network]
@@ -117,6 +119,60 @@ class Outbound:
                     "only https on port 443 or 8443 is allowed", "仅允许 https 的 443 或 8443 端口"
                 )
         return addresses
+
+    def _may_dial(self, address: Address) -> bool:
+        if any(address in network for network in self._allowed):
+            return True
+        return is_dialable(address) and not _is_own(address)
+
+
+class _Names:
+    """Asks the system's resolver on threads of its own, one per name at a time: names that hang delay no others."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_RESOLVERS, thread_name_prefix="names")
+        self._asking: dict[tuple[str, int], asyncio.Future[list[Address]]] = {}
+
+    async def look_up(self, host: str, port: int) -> list[Address]:
+        """Every address behind a name, asked now; raises UrlRefused when there is none."""
+        loop, key = asyncio.get_running_loop(), (host, port)
+        asking = self._asking.get(key)
+        if asking is None or asking.get_loop() is not loop:
+            asking = self._asking[key] = loop.run_in_executor(self._threads, _addresses_of, host, port)
+            asking.add_done_callback(partial(self._answered, key))
+        try:
+            return await asyncio.shield(asking)
+        except (OSError, UnicodeError, ValueError):
+            raise _unresolved() from None
+
+    def _answered(self, key: tuple[str, int], asking: asyncio.Future[list[Address]]) -> None:
+        self._asking.pop(key, None)
+        if not asking.cancelled():
+            # Whoever asked may have stopped waiting: then nobody else looks at it.
+            asking.exception()
+
+
+_names = _Names()
+
+
+def _addresses_of(host: str, port: int) -> list[Address]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [ip_address(str(entry[4][0])) for entry in found]
+
+
+def _is_own(address: Address) -> bool:
+    """Whether this machine has the address: only such a one can be bound. Nothing is sent."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(address), 0))
+    except OSError:
+        return False
+    return True
+
+
+def _unresolved() -> UrlRefused:
+    return _refused("the name cannot be resolved", "域名无法解析")
 
 
 def _read(url: str, *, plain_allowed: bool) -> Target:
@@ -130,11 +186,12 @@ def _read(url: str, *, plain_allowed: bool) -> Target:
         raise _refused("it cannot be read", "无法解析") from None
     if parts.scheme not in (("https", "http") if plain_allowed else ("https",)):
         raise _refused("only https is allowed", "仅允许 https")
-    if not host or "@" in parts.netloc or parts.fragment or "\\" in url:
-        raise _refused(
-            "a host is needed, and neither user nor fragment", "必须包含主机名，且不得包含用户信息或片段"
-        )
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    if not host or "@" in parts.netloc or parts.fragment or "\\" in url or not path.isascii():
+        raise _refused(
+            "a host and an encoded path are needed, and neither user nor fragment",
+            "必须包含主机名和已编码的路径，且不得包含用户信息或片段",
+        )
     return Target(parts.scheme, _ascii_host(host), port or (443 if parts.scheme == "https" else 80), path)
 
 

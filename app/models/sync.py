@@ -40,7 +40,7 @@ class SyncCase(Entity, Subject):
 
 
 class InboundEvent(Entity):
-    """One message, kept before it is acknowledged. The words in it are sealed."""
+    """One message, kept before it is acknowledged. The words in it are sealed. `told_at`: somebody was told that it waits."""
 
     __tablename__ = "inbound_events"
 
@@ -53,6 +53,7 @@ class InboundEvent(Entity):
     status: Mapped[InboundStatus] = mapped_column(default=InboundStatus.PARKED)
     reason: Mapped[str | None]
     applied_at: Mapped[datetime | None]
+    told_at: Mapped[datetime | None]
 
     __table_args__ = (
         UniqueConstraint("case_id", "seq"),

@@ -41,7 +41,7 @@ class WrongEndpointStatus(Conflict):
 
 
 class WebhookEndpoint(Entity, Subject, Versioned):
-    """One receiver. `failing_since` is the first failure after the last success."""
+    """One receiver. `failing_since` is the first failure after the last success, `dead_told_at` the last notice of dead letters."""
 
     __tablename__ = "webhook_endpoints"
 
@@ -54,6 +54,7 @@ class WebhookEndpoint(Entity, Subject, Versioned):
     status: Mapped[EndpointStatus] = mapped_column(default=EndpointStatus.ACTIVE)
     disabled_reason: Mapped[DisabledReason | None]
     failing_since: Mapped[datetime | None]
+    dead_told_at: Mapped[datetime | None]
     created_by: Mapped[UUID | None] = mapped_column(ForeignKey("staff.id"))
 
     @property
@@ -150,15 +151,16 @@ class WebhookDelivery(Entity):
 
 
 class WebhookAttempt(Entity):
-    """One try: how long it took and what came back, cut and cleaned."""
+    """One try: how long it took and what came back, cut and cleaned. There is one for each lease of a delivery."""
 
     __tablename__ = "webhook_attempts"
 
     delivery_id: Mapped[UUID] = mapped_column(ForeignKey("webhook_deliveries.id"))
+    lease_token: Mapped[UUID]
     n: Mapped[int]
     duration_ms: Mapped[int]
     status_code: Mapped[int | None]
     error: Mapped[str | None]
     excerpt: Mapped[str | None]
 
-    __table_args__ = (Index(None, "delivery_id", "n"),)
+    __table_args__ = (UniqueConstraint("delivery_id", "lease_token"),)

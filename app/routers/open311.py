@@ -15,7 +15,7 @@ from app.auth import Caller
 from app.deps import ReadSession, Session
 from app.errors import Forbidden
 from app.models.api_keys import ApiScope
-from app.operation import CALLER, LenientOperation, identify_key
+from app.operation import CALLER, LenientOperation, count_key
 from app.problems import language_of
 from app.services import open311
 from app.services.open311 import BadReport, Report311, Wanted
@@ -28,10 +28,16 @@ Lang = Annotated[str | None, Header(alias="accept-language", max_length=200)]
 _ATTRIBUTE = re.compile(r"attribute\[([^\]]{1,40})\](?:\[\])?")
 _CONTACT = ("first_name", "last_name", "email", "phone", "device_id", "account_id")
 _LONGEST = 200
-_DOCUMENTS: dict[int | str, dict[str, object]] = {
-    200: {"content": {"text/xml": {}, "application/json": {}}},
-    "4XX": {"content": {"text/xml": {}, "application/json": {}}},
-}
+_XML: dict[str, object] = {"schema": {"type": "string"}}
+
+
+def _documents(schema: dict[str, object], status: int = 200) -> dict[int | str, dict[str, object]]:
+    return {status: {"content": {"text/xml": _XML, "application/json": {"schema": schema}}}}
+
+
+_ONE = _documents({"type": "object"})
+_MANY = _documents({"type": "array", "items": {"type": "object"}})
+_MADE = _documents({"type": "array", "items": {"type": "object"}}, 201)
 _FORM = {
     "requestBody": {
         "required": True,
@@ -54,14 +60,16 @@ _FORM = {
                             *_CONTACT,
                         )
                     },
-                    "example": {
-                        "api_key": "jck_test_…",
-                        "service_code": "street_lighting",
-                        "lat": "30.6085",
-                        "long": "104.1255",
-                        "description": "Lamp CL-0123 is dark",
-                        "attribute[LAMPS_OUT]": "2",
-                    },
+                    "examples": [
+                        {
+                            "api_key": "jck_test_…",
+                            "service_code": "street_lighting",
+                            "lat": "30.6085",
+                            "long": "104.1255",
+                            "description": "Lamp CL-0123 is dark",
+                            "attribute[LAMPS_OUT]": "2",
+                        }
+                    ],
                 }
             }
         },
@@ -70,7 +78,7 @@ _FORM = {
 _CHANGED = "2026-11-01T00:00:00Z"
 
 
-@router.get("/discovery.{suffix}", response_class=Response, responses=_DOCUMENTS)
+@router.get("/discovery.{suffix}", response_class=Response, responses=_ONE)
 async def read_open311_discovery(suffix: Format) -> Response:
     """Where the endpoints are and which formats they speak."""
     endpoint: open311_format.Record = {
@@ -89,14 +97,14 @@ async def read_open311_discovery(suffix: Format) -> Response:
     return open311_format.one("discovery", document, as_json=suffix == "json")
 
 
-@router.get("/v2/services.{suffix}", response_class=Response, responses=_DOCUMENTS)
+@router.get("/v2/services.{suffix}", response_class=Response, responses=_MANY)
 async def list_open311_services(suffix: Format, session: ReadSession, language: Lang = None) -> Response:
     """The services: every category in use."""
     rows = await open311.services(session, language_of(language or ""))
     return open311_format.many("services", "service", rows, as_json=suffix == "json")
 
 
-@router.get("/v2/services/{service_code}.{suffix}", response_class=Response, responses=_DOCUMENTS)
+@router.get("/v2/services/{service_code}.{suffix}", response_class=Response, responses=_ONE)
 async def read_open311_service(
     service_code: str,
     suffix: Format,
@@ -112,7 +120,7 @@ async def read_open311_service(
     "/v2/requests.{suffix}",
     status_code=201,
     response_class=Response,
-    responses={201: _DOCUMENTS[200], "4XX": _DOCUMENTS["4XX"]},
+    responses=_MADE,
     openapi_extra=_FORM,
 )
 async def create_open311_request(request: Request, suffix: Format, session: Session) -> Response:
@@ -123,14 +131,14 @@ async def create_open311_request(request: Request, suffix: Format, session: Sess
     return open311_format.many("service_requests", "request", [record], as_json=suffix == "json", status=201)
 
 
-@router.get("/v2/tokens/{token}.{suffix}", response_class=Response, responses=_DOCUMENTS)
+@router.get("/v2/tokens/{token}.{suffix}", response_class=Response, responses=_MANY)
 async def read_open311_token(token: str, suffix: Format, session: ReadSession) -> Response:
     """The id behind a token. Requests are given their id at once, so this is for completeness."""
     found = await open311.token(session, token)
     return open311_format.many("service_requests", "request", [found], as_json=suffix == "json")
 
 
-@router.get("/v2/requests.{suffix}", response_class=Response, responses=_DOCUMENTS)
+@router.get("/v2/requests.{suffix}", response_class=Response, responses=_MANY)
 async def list_open311_requests(
     suffix: Format,
     session: ReadSession,
@@ -154,7 +162,7 @@ async def list_open311_requests(
     return open311_format.many("service_requests", "request", rows, as_json=suffix == "json")
 
 
-@router.get("/v2/requests/{service_request_id}.{suffix}", response_class=Response, responses=_DOCUMENTS)
+@router.get("/v2/requests/{service_request_id}.{suffix}", response_class=Response, responses=_MANY)
 async def read_open311_request(
     service_request_id: str,
     suffix: Format,
@@ -182,7 +190,7 @@ async def _caller(request: Request, key: str | None) -> Caller:
     """The holder of the `api_key` in the form, or of the `X-API-Key` header."""
     caller: Caller | None = request.scope[CALLER]
     if caller is None and key is not None:
-        caller = await identify_key(request, key)
+        caller = await count_key(request, key)
     if caller is None or ApiScope.REPORTS_WRITE not in caller.api_scopes:
         raise Forbidden(
             "an api_key of scope reports:write is needed", "需要具有 reports:write 权限的 api_key"

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from app import clock, standard_webhooks
 from app.deps import CurrentCaller, ReadSession, Session
+from app.limits import limiter
 from app.operation import Operation
 from app.problems import render
 from app.schemas.sync import (
@@ -29,7 +30,11 @@ async def _verified(request: Request) -> str:
     if not settings.district_keys:
         raise sync.DistrictNotConnected
     body = await request.body()
-    return standard_webhooks.verify(request.headers, body, settings.district_keys, clock.now())
+    try:
+        return standard_webhooks.verify(request.headers, body, settings.district_keys, clock.now())
+    except standard_webhooks.SignatureRejected:
+        await limiter.count_address(request.scope)
+        raise
 
 
 MessageId = Annotated[str, Depends(_verified)]

@@ -3,9 +3,9 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 
-from app.deps import CurrentCaller, IfMatch, ReadSession, Session
+from app.deps import CurrentCaller, IfMatch, ReadSession, Repeat, Session
 from app.models.webhooks import DeliveryStatus
 from app.operation import Operation
 from app.outside import outside
@@ -106,9 +106,9 @@ async def disable_webhook_endpoint(
 
 
 @endpoints.post("/{endpoint_id}/ping")
-async def ping_webhook_endpoint(endpoint_id: UUID, caller: CurrentCaller) -> WebhookPinged:
+async def ping_webhook_endpoint(endpoint_id: UUID, caller: CurrentCaller, repeat: Repeat) -> WebhookPinged:
     """Send a test message now and see what comes back."""
-    return await webhook_endpoints.ping(caller, endpoint_id)
+    return await webhook_endpoints.ping(caller, endpoint_id, repeat)
 
 
 @endpoints.post("/{endpoint_id}/replay", status_code=202)
@@ -126,11 +126,15 @@ async def list_webhook_deliveries(
     endpoint_id: UUID | None = None,
     status: DeliveryStatus | None = None,
     event_id: UUID | None = None,
+    subject_id: UUID | None = None,
+    type_: Annotated[str | None, Query(alias="type", max_length=81)] = None,
     limit: Limit = 20,
     cursor: CursorParameter = None,
 ) -> Page[WebhookDeliveryRead]:
     """Deliveries to the endpoints of your regions, newest first. `dead` ones are the dead letters."""
-    return await webhook_deliveries.page(session, caller, endpoint_id, status, event_id, limit, cursor)
+    return await webhook_deliveries.page(
+        session, caller, endpoint_id, status, event_id, subject_id, type_, limit, cursor
+    )
 
 
 @deliveries.get("/{delivery_id}")

@@ -113,10 +113,11 @@ DistrictEvent = Annotated[
 
 
 class Accepted(Read):
-    """It is stored, and will be applied in its turn."""
+    """It is stored, and will be applied in its turn. `reason` says what a parked one waits for, or why one had no effect."""
 
     message_id: str
     status: InboundStatus
+    reason: str | None
 
 
 class FeedEvent(Read):

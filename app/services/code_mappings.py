@@ -89,7 +89,11 @@ async def _drift(session: AsyncSession, items: list[MappingRead]) -> MappingDrif
 
 async def _known(session: AsyncSession, kind: MappingKind, codes: Iterable[str]) -> set[str]:
     if kind is MappingKind.REGION:
-        return set(await session.scalars(select(Region.code).where(Region.code.in_(codes))))
+        return set(
+            await session.scalars(
+                select(Region.code).where(Region.code.in_(codes), Region.level == RegionLevel.COMMUNITY)
+            )
+        )
     return set(
         await session.scalars(
             select(HazardCategory.code).where(HazardCategory.code.in_(codes), HazardCategory.active)

@@ -1,11 +1,13 @@
 """What the district may do to a case: hand it to a community, report, reply, return and close it."""
 
+from contextlib import suppress
+
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import clock, events
 from app.auth import SYSTEM
-from app.errors import Conflict, NotFound
+from app.errors import Conflict, NotFound, Problem
 from app.events import Place
 from app.geo import Point
 from app.models.base import JsonObject
@@ -41,10 +43,7 @@ async def open_case(session: AsyncSession, case: SyncCase, body: CaseCreated) ->
     category = await code_mappings.ours(session, MappingKind.CATEGORY, body.category_code)
     region_code = await code_mappings.ours(session, MappingKind.REGION, body.region_code)
     region = (await session.scalars(select(Region).where(Region.code == region_code))).one()
-    place, point = Place(region.id, region.id), Point(region.lng, region.lat)
-    if body.location is not None:
-        point = body.location.gcj02()
-        place = await places.locate(session, point, ("data", "location"))
+    place, point = await _place(session, region, body)
     report = Report(
         category=category or "",
         description=body.description,
@@ -55,6 +54,17 @@ async def open_case(session: AsyncSession, case: SyncCase, body: CaseCreated) ->
     )
     hazard = await hazards.register(session, SYSTEM, report)
     case.bind(hazard.id)
+
+
+async def _place(session: AsyncSession, region: Region, body: CaseCreated) -> tuple[Place, Point]:
+    """Where the district says it is, as far as that lies in the community that it names; else its middle."""
+    if body.location is not None:
+        point = body.location.gcj02()
+        with suppress(Problem):
+            place = await places.locate(session, point, ("data", "location"))
+            if place.community_id == region.id:
+                return place, point
+    return Place(region.id, region.id), Point(region.lng, region.lat)
 
 
 async def note_status(session: AsyncSession, case: SyncCase, body: CaseStatusChanged) -> None:

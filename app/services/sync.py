@@ -1,17 +1,19 @@
 """What the district sends: stored before it is acknowledged, applied in order per case, parked when it must wait."""
 
 import hashlib
+from datetime import timedelta
 from uuid import UUID
 
 import orjson
 from pydantic import TypeAdapter
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, and_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import clock, events, outbox
 from app.auth import SYSTEM
 from app.db import insert
 from app.errors import Conflict, Problem, Unavailable
+from app.events import Place
 from app.ids import new_id
 from app.keys import seal, unseal
 from app.leases import Lease
@@ -32,6 +34,7 @@ from app.services import code_mappings, district_cases, hazard_access
 
 TASK = "sync.apply"
 _GAP = "earlier numbers are missing"
+_PATIENCE = timedelta(minutes=10)
 _ADAPTER: TypeAdapter[DistrictEvent] = TypeAdapter(DistrictEvent)
 
 
@@ -64,11 +67,10 @@ async def receive(session: AsyncSession, message_id: str, event: DistrictEvent) 
     )
     if before is not None:
         if before.digest != digest:
-            events.record(
-                session, SYSTEM, case, "sync.conflict", audience=Audience.STAFF, payload={"number": event.seq}
-            )
+            place = await _place_of(session, case)
+            _tell(session, case, place, "sync.conflict", {"number": event.seq})
             return None
-        return Accepted(message_id=message_id, status=before.status)
+        return Accepted(message_id=message_id, status=before.status, reason=before.reason)
     row = InboundEvent(
         id=new_id(),
         created_at=clock.now(),
@@ -83,7 +85,7 @@ async def receive(session: AsyncSession, message_id: str, event: DistrictEvent) 
     seal(row, "body", event.model_dump_json())
     session.add(row)
     await outbox.enqueue(session, TASK, {"case_id": str(case.id)}, key=f"{TASK}:{row.id}")
-    return Accepted(message_id=message_id, status=row.status)
+    return Accepted(message_id=message_id, status=row.status, reason=row.reason)
 
 
 async def apply_case(lease: Lease) -> None:
@@ -117,6 +119,35 @@ async def replay(session: AsyncSession) -> int:
         select(InboundEvent.case_id).where(InboundEvent.status == InboundStatus.PARKED).distinct()
     )
     return sum([await apply_parked(session, case_id) for case_id in sorted(case_ids)])
+
+
+def _overdue() -> ColumnElement[bool]:
+    return and_(
+        InboundEvent.status == InboundStatus.PARKED,
+        InboundEvent.created_at < clock.now() - _PATIENCE,
+        InboundEvent.told_at.is_(None),
+    )
+
+
+async def is_any_overdue(session: AsyncSession) -> bool:
+    """Whether something has waited for long, and nobody was told."""
+    return await session.scalar(select(InboundEvent.id).where(_overdue()).limit(1)) is not None
+
+
+async def report_waiting(session: AsyncSession) -> int:
+    """Tell of one case whose events have waited for long; how many of them."""
+    case_id = await session.scalar(select(InboundEvent.case_id).where(_overdue()).limit(1))
+    if case_id is None:
+        return 0
+    case = (await session.scalars(select(SyncCase).where(SyncCase.id == case_id).with_for_update())).one()
+    rows = list(
+        await session.scalars(select(InboundEvent).where(_overdue(), InboundEvent.case_id == case_id))
+    )
+    for row in rows:
+        row.told_at = clock.now()
+    facts: JsonObject = {"number": case.applied_seq + 1, "waiting": len(rows)}
+    _tell(session, case, await _place_of(session, case), "sync.waiting", facts)
+    return len(rows)
 
 
 async def parked(session: AsyncSession, limit: int) -> list[tuple[str, int, str, str]]:
@@ -179,11 +210,22 @@ async def _apply(session: AsyncSession, case: SyncCase, row: InboundEvent) -> bo
         row.supersede(refused.code, now)
     case.advance(row.seq)
     facts: JsonObject = {"type": row.type, "number": row.seq, "result": row.status}
-    place = events.NOWHERE
-    if case.hazard_id is not None:
-        place = hazard_access.place_of(await session.get_one(Hazard, case.hazard_id))
+    place = await _place_of(session, case)
+    if row.status is InboundStatus.SUPERSEDED:
+        _tell(session, case, place, "sync.not_applied", facts)
     events.record(session, SYSTEM, case, "sync.applied", audience=Audience.AUDIT, place=place, payload=facts)
     return True
+
+
+async def _place_of(session: AsyncSession, case: SyncCase) -> Place:
+    if case.hazard_id is None:
+        return events.NOWHERE
+    return hazard_access.place_of(await session.get_one(Hazard, case.hazard_id))
+
+
+def _tell(session: AsyncSession, case: SyncCase, place: Place, type_: str, facts: JsonObject) -> None:
+    """An alarm: administrators get a notice of it."""
+    events.record(session, SYSTEM, case, type_, audience=Audience.STAFF, place=place, payload=facts)
 
 
 async def _dispatch(session: AsyncSession, case: SyncCase, event: DistrictEvent) -> None:

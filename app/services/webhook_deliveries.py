@@ -8,12 +8,11 @@ from email.utils import parsedate_to_datetime
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, exists, func, select, tuple_, update
-from sqlalchemy import insert as plain_insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from app import clock, pagination
-from app.auth import SYSTEM, Caller
+from app.auth import Caller
 from app.clients.outbound import Outcome
 from app.db import insert, signal_after_commit
 from app.errors import Conflict, NotFound
@@ -123,7 +122,7 @@ async def claim(session: AsyncSession, receiver: Receiver, limit: int) -> list[C
     now, token = clock.now(), new_id()
     lease_ends = now + timedelta(seconds=settings.job_lease_seconds)
     due = (
-        select(WebhookDelivery.id)
+        select(WebhookDelivery.id, WebhookDelivery.lease_token, WebhookDelivery.attempts)
         .where(
             WebhookDelivery.endpoint_id == receiver.id,
             WebhookDelivery.status == DeliveryStatus.QUEUED,
@@ -134,10 +133,17 @@ async def claim(session: AsyncSession, receiver: Receiver, limit: int) -> list[C
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
+    found = list(await session.execute(due))
+    if not found:
+        return []
+    await _write_tries(
+        session,
+        [_lost(row.id, row.lease_token, row.attempts, now) for row in found if row.lease_token is not None],
+    )
     rows = (
         await session.execute(
             update(WebhookDelivery)
-            .where(WebhookDelivery.id.in_(due))
+            .where(WebhookDelivery.id.in_([row.id for row in found]))
             .values(attempts=WebhookDelivery.attempts + 1, next_at=lease_ends, lease_token=token)
             .returning(WebhookDelivery)
             .execution_options(synchronize_session=False)
@@ -160,7 +166,7 @@ async def claim(session: AsyncSession, receiver: Receiver, limit: int) -> list[C
 
 
 async def finish(session: AsyncSession, results: Sequence[tuple[Claimed, Outcome]]) -> None:
-    """Write down how tries ended. Whoever lost the lease in the meantime changes nothing."""
+    """Write down how tries ended. For whoever lost the lease in the meantime the delivery does not change."""
     now = clock.now()
     by_end: dict[DeliveryStatus, list[tuple[UUID, UUID]]] = {}
     for claimed, outcome in results:
@@ -175,20 +181,22 @@ async def finish(session: AsyncSession, results: Sequence[tuple[Claimed, Outcome
     for claimed, outcome in results:
         if _end(claimed, outcome) is DeliveryStatus.QUEUED:
             next_at = now + timedelta(seconds=_wait(claimed.attempt, outcome, now))
-            held |= await _settle(session, [(claimed.id, claimed.token)], next_at=next_at)
-    tries = [_attempt(claimed, outcome, now) for claimed, outcome in results if claimed.id in held]
-    if tries:
-        await session.execute(plain_insert(WebhookAttempt), tries)
+            await _settle(session, [(claimed.id, claimed.token)], next_at=next_at)
+    tries = [_try(each.id, each.token, each.attempt, outcome, now) for each, outcome in results]
+    await _write_tries(session, tries)
     if over:
         await _promote(session, over)
 
 
-async def note_outcomes(session: AsyncSession, receiver: Receiver, outcomes: Sequence[Outcome]) -> None:
+async def note_outcomes(
+    session: AsyncSession, receiver: Receiver, results: Sequence[tuple[Claimed, Outcome]]
+) -> None:
     """Tell the endpoint how it does, when that is news."""
-    gone = any(outcome.status == 410 for outcome in outcomes)
-    succeeded = any(outcome.succeeded for outcome in outcomes)
-    if gone or not succeeded or receiver.failing:
-        await webhook_endpoints.note(session, SYSTEM, receiver.id, 410 if gone else None, succeeded)
+    gone = any(outcome.status == 410 for _, outcome in results)
+    succeeded = any(outcome.succeeded for _, outcome in results)
+    died = any(_end(claimed, outcome) is DeliveryStatus.DEAD for claimed, outcome in results)
+    if gone or died or not succeeded or receiver.failing:
+        await webhook_endpoints.note(session, receiver.id, gone=gone, succeeded=succeeded, died=died)
 
 
 async def page(
@@ -197,6 +205,8 @@ async def page(
     endpoint_id: UUID | None,
     status: DeliveryStatus | None,
     event_id: UUID | None,
+    subject_id: UUID | None,
+    type_: str | None,
     limit: int,
     cursor: str | None,
 ) -> Page[WebhookDeliveryRead]:
@@ -209,6 +219,10 @@ async def page(
         query = query.where(WebhookDelivery.status == status)
     if event_id is not None:
         query = query.where(WebhookDelivery.event_id == event_id)
+    if subject_id is not None:
+        query = query.where(WebhookDelivery.subject_id == subject_id)
+    if type_ is not None:
+        query = query.where(WebhookDelivery.type == type_)
     if last is not None:
         query = query.where(WebhookDelivery.id < last)
     rows = list(await session.scalars(query.order_by(WebhookDelivery.id.desc()).limit(limit + 1)))
@@ -225,7 +239,7 @@ async def read(session: AsyncSession, caller: Caller, delivery_id: UUID) -> Webh
     if row is None:
         raise NotFound
     tries = await session.scalars(
-        select(WebhookAttempt).where(WebhookAttempt.delivery_id == row.id).order_by(WebhookAttempt.n)
+        select(WebhookAttempt).where(WebhookAttempt.delivery_id == row.id).order_by(WebhookAttempt.id)
     )
     return WebhookDeliveryDetail(
         **WebhookDeliveryRead.model_validate(row).model_dump(),
@@ -450,17 +464,38 @@ def _asked(retry_after: str | None, now: datetime) -> float:
         return 0.0
 
 
-def _attempt(claimed: Claimed, outcome: Outcome, now: datetime) -> dict[str, object]:
+def _try(
+    delivery_id: UUID, lease_token: UUID, attempt: int, outcome: Outcome, now: datetime
+) -> dict[str, object]:
     return {
         "id": new_id(),
-        "created_at": now,
-        "delivery_id": claimed.id,
-        "n": claimed.attempt,
+        "created_at": now - timedelta(milliseconds=outcome.duration_ms),
+        "delivery_id": delivery_id,
+        "lease_token": lease_token,
+        "n": attempt,
         "duration_ms": outcome.duration_ms,
         "status_code": outcome.status,
         "error": outcome.error,
         "excerpt": outcome.excerpt,
     }
+
+
+def _lost(delivery_id: UUID, lease_token: UUID, attempt: int, now: datetime) -> dict[str, object]:
+    """The try of a process that died with it: nobody knows what came back."""
+    outcome = Outcome(None, "worker_lost", round(settings.job_lease_seconds * 1000))
+    return _try(delivery_id, lease_token, attempt, outcome, now)
+
+
+async def _write_tries(session: AsyncSession, tries: Sequence[dict[str, object]]) -> None:
+    """One row per try. A process that was only paused knows better than whoever took it for dead."""
+    if tries:
+        row = insert(WebhookAttempt)
+        told = {name: row.excluded[name] for name in ("duration_ms", "status_code", "error", "excerpt")}
+        await session.execute(
+            row.values(list(tries)).on_conflict_do_update(
+                index_elements=["delivery_id", "lease_token"], set_=told
+            )
+        )
 
 
 def _of(caller: Caller, operation: str) -> ColumnElement[bool]:

@@ -7,7 +7,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import clock, events, idempotency, pagination, standard_webhooks
-from app.auth import Caller
+from app.auth import SYSTEM, Caller
 from app.db import database, signal_after_commit
 from app.errors import InvalidInput, NotFound, VersionConflict
 from app.events import Place
@@ -33,6 +33,8 @@ TOPIC = "webhooks"
 _LIST = "list_webhook_endpoints"
 _CHANGE = "update_webhook_endpoint"
 _TOLERATED = timedelta(hours=120)
+_BETWEEN_NOTICES = timedelta(hours=1)
+_MOST_SECRETS = 5
 
 
 async def create(
@@ -72,11 +74,12 @@ async def update(
 async def rotate_secret(
     session: AsyncSession, caller: Caller, endpoint_id: UUID, body: WebhookSecretRotate
 ) -> WebhookEndpointCreated:
-    """A new secret; the old ones sign beside it until the overlap is over."""
+    """A new secret; the old ones, four at most, sign beside it until the overlap is over."""
     endpoint = await lock(session, caller, endpoint_id)
-    ends_at = clock.now() + timedelta(hours=body.overlap_hours)
-    for old in await secrets(session, endpoint.id):
-        old.expires_at = min(old.expires_at or ends_at, ends_at)
+    now = clock.now()
+    ends_at = now + timedelta(hours=body.overlap_hours)
+    for age, old in enumerate(await secrets(session, endpoint.id), start=1):
+        old.expires_at = min(old.expires_at or ends_at, ends_at) if age < _MOST_SECRETS else now
     secret = _add_secret(session, endpoint)
     _record(session, caller, endpoint, "webhook_endpoint.secret_rotated")
     return _created(session, endpoint, secret)
@@ -99,10 +102,11 @@ async def disable(session: AsyncSession, caller: Caller, endpoint_id: UUID) -> W
     return WebhookEndpointRead.model_validate(endpoint)
 
 
-async def note(
-    session: AsyncSession, caller: Caller, endpoint_id: UUID, status: int | None, succeeded: bool
-) -> None:
-    """What a try says about the endpoint: 410 ends it at once, five days of nothing but failures end it too."""
+async def note(session: AsyncSession, endpoint_id: UUID, *, gone: bool, succeeded: bool, died: bool) -> None:
+    """What tries say about the endpoint: 410 ends it at once, five days of nothing but failures end it too.
+
+    `died`: a delivery had its last try. Its administrators are told, at most once an hour.
+    """
     endpoint = await session.scalar(
         select(WebhookEndpoint).where(WebhookEndpoint.id == endpoint_id).with_for_update()
     )
@@ -111,36 +115,37 @@ async def note(
     now = clock.now()
     endpoint.note(succeeded, now)
     failed_for_long = endpoint.failing_since is not None and now - endpoint.failing_since >= _TOLERATED
-    if endpoint.is_active and (status == 410 or failed_for_long):
-        reason = DisabledReason.GONE if status == 410 else DisabledReason.FAILING
+    if died and (endpoint.dead_told_at is None or now - endpoint.dead_told_at >= _BETWEEN_NOTICES):
+        endpoint.dead_told_at = now
+        _tell(session, endpoint, "webhook_endpoint.gave_up", {})
+    if endpoint.is_active and (gone or failed_for_long):
+        reason = DisabledReason.GONE if gone else DisabledReason.FAILING
         endpoint.disable(reason)
-        facts: JsonObject = {"reason": reason}
-        place = Place(None, endpoint.region_id)
-        events.record(
-            session,
-            caller,
-            endpoint,
-            "webhook_endpoint.disabled",
-            audience=Audience.STAFF,
-            place=place,
-            payload=facts,
-        )
+        _tell(session, endpoint, "webhook_endpoint.disabled", {"reason": reason})
 
 
-async def ping(caller: Caller, endpoint_id: UUID) -> WebhookPinged:
+async def ping(caller: Caller, endpoint_id: UUID, repeat: idempotency.Request | None) -> WebhookPinged:
     """Send a signed test message now and tell what came back. Nothing is queued."""
     async with database.reading() as session:
+        if repeat is not None:
+            await idempotency.replay_if_done(session, repeat)
         endpoint = await find(session, caller, endpoint_id, "ping_webhook_endpoint")
         keys = await signing_keys(session, endpoint.id)
     body = ping_body(endpoint.id)
     headers = standard_webhooks.headers(f"msg_{new_id()}", clock.now(), body, keys)
     outcome = await outside.outbound.post(endpoint.url, headers, body)
-    return WebhookPinged(
+    pinged = WebhookPinged(
         status_code=outcome.status,
         error=outcome.error,
         duration_ms=outcome.duration_ms,
         excerpt=outcome.excerpt,
     )
+    async with database.transaction() as session:
+        if repeat is not None:
+            await idempotency.claim(session, repeat)
+        _record(session, caller, await lock(session, caller, endpoint_id), "webhook_endpoint.pinged")
+        await idempotency.keep(session, 200, pinged.model_dump_json().encode(), "application/json")
+    return pinged
 
 
 async def page(
@@ -211,6 +216,12 @@ def _created(session: AsyncSession, endpoint: WebhookEndpoint, secret: str) -> W
     idempotency.mask_when_replayed(session, "secret")
     read = WebhookEndpointRead.model_validate(endpoint)
     return WebhookEndpointCreated(**read.model_dump(), secret=secret)
+
+
+def _tell(session: AsyncSession, endpoint: WebhookEndpoint, type_: str, facts: JsonObject) -> None:
+    """Something that its administrators have to hear of."""
+    place = Place(None, endpoint.region_id)
+    events.record(session, SYSTEM, endpoint, type_, audience=Audience.STAFF, place=place, payload=facts)
 
 
 def _record(session: AsyncSession, caller: Caller, endpoint: WebhookEndpoint, type_: str) -> None:

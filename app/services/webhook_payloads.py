@@ -49,14 +49,23 @@ def _thin(event: Event) -> bytes:
 
 
 def _full(event: Event, hazard: Hazard) -> bytes:
-    case = {
+    """The description is cut when it would not fit: what cannot be sent would stand in the way of everything else."""
+    text, cut = unseal(hazard, "description") or "", False
+    while True:
+        body = _packed(event, {"case": _case(hazard) | {"description": text, "description_cut": cut}})
+        if len(body) <= _MAX_BYTES:
+            return body
+        text, cut = text[: len(text) * 3 // 4], True
+
+
+def _case(hazard: Hazard) -> dict[str, object]:
+    return {
         "id": str(hazard.id),
         "version": hazard.version,
         "status": hazard.status,
         "level": hazard.level,
         "category": hazard.category,
         "source": hazard.source,
-        "description": unseal(hazard, "description"),
         "community_id": str(hazard.community_id),
         "region_id": str(hazard.region_id),
         "location": {"lng": hazard.lng, "lat": hazard.lat, "datum": "gcj02"},
@@ -66,7 +75,6 @@ def _full(event: Event, hazard: Hazard) -> bytes:
         "resolved_at": hazard.resolved_at,
         "closed_at": hazard.closed_at,
     }
-    return _packed(event, {"case": case})
 
 
 def _packed(event: Event, more: dict[str, object]) -> bytes:
@@ -80,10 +88,7 @@ def _packed(event: Event, more: dict[str, object]) -> bytes:
         "facts": event.payload,
         **more,
     }
-    body = orjson.dumps({"type": event.type, "timestamp": event.occurred_at, "data": data}, option=_OPTIONS)
-    if len(body) > _MAX_BYTES:
-        raise ValueError(f"the payload of {event.type} is larger than 16 KiB")
-    return body
+    return orjson.dumps({"type": event.type, "timestamp": event.occurred_at, "data": data}, option=_OPTIONS)
 
 
 def _text(value: UUID | None) -> str | None:

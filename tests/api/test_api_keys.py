@@ -79,6 +79,7 @@ async def test_a_key_is_shown_once_and_stored_as_a_digest(
         "ключ",
         "x" * 10_000,
     ],
+    ids=["empty", "prefix", "short", "live", "unknown", "token", "cyrillic", "endless"],
 )
 async def test_what_is_no_key_is_401(client: httpx.AsyncClient, key: str) -> None:
     answer = await client.get(FEED, headers=[(b"x-api-key", key.encode())])

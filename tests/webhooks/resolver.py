@@ -1,9 +1,9 @@
 """A resolver for tests: names that it was told, and every notation of a number that the C library understands."""
 
-import asyncio
 import ipaddress
 import socket
 import sys
+import threading
 from collections import deque
 
 import pytest
@@ -18,16 +18,21 @@ class Resolver:
     def __init__(self) -> None:
         self.answers: dict[str, deque[list[str]]] = {}
         self.asked: list[str] = []
+        self.hanging: set[str] = set()
+        self.hang_seconds = 5.0
+        self.released = threading.Event()
 
     def tell(self, name: str, *answers: list[str]) -> None:
         """What to answer when asked for `name`: the addresses of the first time, of the second and so on."""
         self.answers[name] = deque(answers)
 
-    async def getaddrinfo(
+    def getaddrinfo(
         self, host: str, port: int, **_: object
     ) -> list[tuple[int, int, int, str, tuple[str, int]]]:
-        """As the event loop's own."""
+        """As the C library's; a name in `hanging` is never answered before `hang_seconds` are over."""
         self.asked.append(host)
+        if host in self.hanging:
+            self.released.wait(self.hang_seconds)
         return [
             (
                 socket.AF_INET6 if ":" in found else socket.AF_INET,
@@ -56,13 +61,9 @@ class Resolver:
 
 
 def install(monkeypatch: pytest.MonkeyPatch) -> Resolver:
-    """Let the event loops of this test ask the resolver that is returned."""
+    """Let this process ask the resolver that is returned."""
     resolver = Resolver()
-
-    async def ask(_: object, host: str, port: int, **options: object) -> object:
-        return await resolver.getaddrinfo(host, port, **options)
-
-    monkeypatch.setattr(asyncio.base_events.BaseEventLoop, "getaddrinfo", ask)
+    monkeypatch.setattr(socket, "getaddrinfo", resolver.getaddrinfo)
     return resolver
 
 

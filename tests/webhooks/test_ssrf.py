@@ -1,7 +1,7 @@
 """No URL that somebody else wrote down leads inside: at creation, at a change, at a ping and at every send."""
 
 import asyncio
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 import httpx
 import pytest
@@ -103,6 +103,8 @@ UNREADABLE = [
     "https://[::1/",
     "https://-.example.org/",
     "https://nowhere.example.org/",
+    "https://hooks.example.org/报送",
+    "https://hooks.example.org/?q=é",
     "https://hooks.example.org/#fragment",
     "https://hooks.example.org/" + "x" * 2_000,
 ]
@@ -241,6 +243,29 @@ async def test_the_interface_refuses_at_creation_change_and_ping(
     pinged = (await client.post(f"{path}/ping", headers=admin.headers)).json()
     assert (pinged["status_code"], pinged["error"], pinged["excerpt"]) == (None, "url_refused", None)
     assert [each for each in dialled if each.endswith((":443", ":8443", ":80"))] == []
+
+
+async def test_names_that_hang_delay_no_other(names: Resolver, guard: Outbound) -> None:
+    """Whatever the pool of the event loop is busy with, and however often they are asked for."""
+    names.hanging = {f"{number}.hanging.example.org" for number in range(12)}
+    waiting = [
+        asyncio.create_task(guard.post(f"https://{name}/", {}, b"{}"))
+        for name in sorted(names.hanging)
+        for _ in range(8)
+    ]
+    await asyncio.sleep(0.1)
+    async with asyncio.timeout(2):
+        await guard.check("https://hooks.example.org/")
+        await asyncio.to_thread(int)
+    assert not any(task.done() for task in waiting)
+    names.released.set()
+    assert {outcome.error for outcome in await asyncio.gather(*waiting)} == {"url_refused"}
+    assert len(names.asked) == 13
+
+
+def test_an_address_of_this_machine_is_recognised() -> None:
+    assert outbound._is_own(ip_address("127.0.0.1"))
+    assert not outbound._is_own(ip_address(PUBLIC))
 
 
 def _endpoint(places: Places, url: str) -> dict[str, object]:
