@@ -1,6 +1,5 @@
 """The district platform: signed events in, comparisons, and the table of codes."""
 
-from datetime import date
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -12,6 +11,7 @@ from app.operation import Operation
 from app.problems import render
 from app.schemas.sync import (
     Accepted,
+    Day,
     DistrictEvent,
     DriftReport,
     Mappings,
@@ -64,7 +64,7 @@ async def compare_district_watermarks(
 
 
 @router.get("/watermarks")
-async def read_watermarks(day: date, caller: CurrentCaller, session: ReadSession) -> OurWatermarks:
+async def read_watermarks(day: Day, caller: CurrentCaller, session: ReadSession) -> OurWatermarks:
     """Our counts and checksums of one business day per community."""
     return await watermarks.ours(session, caller, day)
 

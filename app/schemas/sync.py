@@ -1,17 +1,31 @@
 """The exchange with the district platform on the wire."""
 
+import re
 from datetime import date
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field, JsonValue, StringConstraints
+from pydantic import AwareDatetime, BeforeValidator, Field, JsonValue, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from app.models.hazards import HazardOutcome
 from app.models.sync import InboundStatus, MappingKind
 from app.schemas.base import Coordinates, LongText, Read, ShortText, Strict
 
+
+def _written_out(value: object) -> object:
+    """A number is a date to Pydantic, and to nobody else."""
+    if isinstance(value, str) and _DATE.fullmatch(value) is None:
+        raise PydanticCustomError("date_parsing", "must be like 2026-11-20")
+    return value
+
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 CaseKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
 Code = Annotated[str, StringConstraints(min_length=1, max_length=40)]
+Day = Annotated[
+    date, BeforeValidator(_written_out), Field(strict=False, ge=date(2020, 1, 1), le=date(2099, 12, 31))
+]
 Seq = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
@@ -162,7 +176,7 @@ class WatermarkCommunity(Strict):
 class Watermarks(Strict):
     """Their numbers of one business day (Asia/Shanghai, by the time of filing)."""
 
-    day: Annotated[date, Field(strict=False)]
+    day: Day
     communities: Annotated[list[WatermarkCommunity], Field(max_length=500)]
 
     model_config = {

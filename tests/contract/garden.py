@@ -113,8 +113,8 @@ _OF_FIELD: dict[str, Callable[[], str]] = {
     "new_password": lambda: f"canary{next(_numbers)} quiet teapots",
     "username": lambda: f"canary{next(_numbers)}",
 }
-_KEPT_OPEN = {"username", "name", "name_en", "purpose", "version"}
-"""Names of accounts and places are no secret, and the code of a consent is one of ours."""
+_KEPT_OPEN = {"username", "name", "name_en", "purpose", "version", "case"}
+"""Names of accounts and places are no secret, the code of a consent is one of ours, and the id of a case one of theirs."""
 
 
 @dataclass
