@@ -78,6 +78,9 @@ class Caller:
     community_id: UUID | None = None
     stepped_up_at: datetime | None = None
     owes: tuple[Duty, ...] = ()
+    api_scopes: frozenset[str] = frozenset()
+    api_region_id: UUID | None = None
+    rate_limit: str | None = None
 
     @property
     def is_resident(self) -> bool:
@@ -90,6 +93,8 @@ class Caller:
 
     def scope_of(self, roles: Iterable[Role]) -> Scope:
         """The part of the world in which the caller holds one of `roles`."""
+        if self.api_region_id is not None:
+            return Scope(frozenset({self.api_region_id}), frozenset())
         wanted = frozenset(roles)
         held = [granted for granted in self.grants if granted.role in wanted]
         return Scope(
@@ -109,6 +114,10 @@ def authorise(caller: Caller | None, rule: Rule) -> None:
         raise Unauthenticated
     if caller.is_resident:
         if not rule.resident:
+            raise Forbidden
+        return
+    if caller.kind is PrincipalKind.API_KEY:
+        if caller.api_scopes.isdisjoint(rule.scopes):
             raise Forbidden
         return
     _authorise_staff(caller, rule)

@@ -26,6 +26,8 @@ _BYTES_PER_SECOND = 32 * 1024
 _LONGEST_LENGTH = 12
 _SANE_ID = re.compile(rb"[0-9A-Za-z][0-9A-Za-z._-]{7,63}")
 _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+_SIGNED = frozenset({"/v1/sync/district/events", "/v1/sync/district/watermarks"})
+"""The platform of a whole district comes from one address: there, only what is not signed counts."""
 _QUIET = frozenset({"read_healthz", "read_readyz", "read_metrics"})
 _CLIENT_CLOSED_REQUEST = 499
 SECURITY_HEADERS = [
@@ -108,7 +110,7 @@ class _Exchange:
     async def _answer(self, app: ASGIApp) -> None:
         try:
             self._refuse_unreadable()
-            if self._scope["path"] not in _PROBES:
+            if self._scope["path"] not in _PROBES and not self._is_for_district:
                 await limiter.count_address(self._scope)
             await app(self._scope, self._on_receive, self._on_send)
             if self._is_head:
@@ -232,6 +234,10 @@ class _Exchange:
         route = self._scope.get("route")
         operation = route.operation_id if isinstance(route, APIRoute) else None
         return operation or "other"
+
+    @property
+    def _is_for_district(self) -> bool:
+        return self._scope["method"] == "POST" and self._scope["path"] in _SIGNED
 
     @property
     def _content_type(self) -> bytes:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 Language = Literal["zh-CN", "en"]
 Extension = str | int | float | bool | None | Sequence[str]
@@ -59,7 +59,7 @@ class InvalidInput(Problem):
     title_en, title_zh = "The input is not valid", "输入内容不符合要求"
 
     @classmethod
-    def of(cls, loc: Sequence[str | int], code: str, message_en: str, message_zh: str) -> "InvalidInput":
+    def of(cls, loc: Sequence[str | int], code: str, message_en: str, message_zh: str) -> Self:
         """The problem with exactly one field."""
         return cls(message_en, message_zh, fields=[FieldError(tuple(loc), code, message_en, message_zh)])
 

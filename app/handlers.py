@@ -10,11 +10,13 @@ from sqlalchemy import select
 from app.leases import GiveUp, Lease
 from app.models.events import Event
 from app.sequencer import Handler, Handlers, name_of
-from app.services import notifications, stream
+from app.services import notices, notifications, stream, webhook_deliveries
 
 HANDLERS: Handlers = {
-    "": (stream.announce,),
+    "": (stream.announce, webhook_deliveries.fan_out),
     "hazard.": (notifications.tell,),
+    "sync.": (notices.tell,),
+    "webhook_endpoint.": (notices.tell,),
 }
 
 _BY_NAME: dict[str, Handler] = {name_of(handler): handler for wired in HANDLERS.values() for handler in wired}

@@ -79,7 +79,8 @@ class Limiter:
     async def count_caller(self, scope: Scope, caller: Caller | None) -> None:
         """Count one request of a caller, if anybody is signed in. 429 when they had enough."""
         if caller is not None:
-            await self._count(scope, self._caller, str(caller.id))
+            quota = _own_quota(caller.rate_limit) if caller.rate_limit else self._caller
+            await self._count(scope, quota, str(caller.id))
 
     async def close(self) -> None:
         """Give the connections to Redis back."""
@@ -115,6 +116,11 @@ class Limiter:
         if self._redis_is_away:
             self._redis_is_away = False
             _log.info("rate_limits_shared")
+
+
+@lru_cache(maxsize=1_000)
+def _own_quota(text: str) -> Quota:
+    return Quota.parse("key", text)
 
 
 class _Memory:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from app import __version__, clock, docs_pages, logs, problems, worker
+from app import __version__, api_key_auth, clock, docs_pages, logs, problems, worker
 from app.db import database, sqlite_has_wal_bug
 from app.directory import Directory
 from app.edge import Edge
@@ -20,7 +20,9 @@ from app.models.base import JsonObject
 from app.openapi import document
 from app.outside import SANDBOX_PATH, outside
 from app.routers import (
+    api_keys,
     consents,
+    events,
     hazard_categories,
     hazard_exports,
     hazards,
@@ -28,6 +30,7 @@ from app.routers import (
     me,
     media,
     notifications,
+    open311,
     operations,
     organisations,
     regions,
@@ -35,6 +38,8 @@ from app.routers import (
     sessions,
     staff,
     stream,
+    sync,
+    webhooks,
     wechat,
 )
 from app.sandbox.wechat import create_sandbox
@@ -56,6 +61,12 @@ ROUTERS = (
     media.router,
     hazard_categories.router,
     hazard_exports.router,
+    api_keys.router,
+    events.router,
+    sync.router,
+    open311.router,
+    webhooks.endpoints,
+    webhooks.deliveries,
     notifications.router,
     stream.router,
     wechat.router,
@@ -135,6 +146,7 @@ async def _lifespan(sandbox: ASGIApp | None) -> AsyncIterator[None]:
         stack.push_async_callback(database.close)
         stack.push_async_callback(limiter.close)
         await stack.enter_async_context(outside.opened(sandbox))
+        await stack.enter_async_context(api_key_auth.counting())
         await _tell_what_is_odd(sandbox)
         if settings.worker == "embedded":
             await stack.enter_async_context(worker.embedded())

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from app import __version__
+from app import __version__, open311_format
 from app.bodies import BodyTimeout, MalformedBody
 from app.errors import (
     BodyTooLarge,
@@ -42,6 +42,10 @@ _TAGS = {
     "hazards": "Reports of dangers and their way to closure 隐患随手拍",
     "residents": "Residents and households 居民与住户",
     "staff": "Staff and their grants 工作人员与授权",
+    "api keys": "Keys of other systems 接口密钥",
+    "webhooks": "Webhooks that we send 事件推送",
+    "district": "The district platform 区平台对接",
+    "open311": "The open reporting standard 开放上报标准",
     "live": "Live updates 实时动态",
     "wechat": "Called by WeChat 微信回调",
     "notifications": "Messages to the caller 消息通知",
@@ -128,6 +132,18 @@ _FIELD_SCHEMA: JsonObject = {
 }
 
 
+_OPEN311_REFUSAL: JsonObject = {
+    "description": "Refused; `errors` say why. 400 for bad input, 403 for a missing or wrong key. 上报接口错误",
+    "content": {
+        "application/json": {
+            "schema": {"$ref": "#/components/schemas/Open311Errors"},
+            "example": [{"code": "bad_report", "description": "未提供 service_code"}],
+        },
+        "text/xml": {"schema": {"type": "string"}},
+    },
+}
+
+
 def document(app: FastAPI) -> JsonObject:
     """The whole document. Every operation lists the problems that its shape and its policy row allow."""
     described: JsonObject = get_openapi(
@@ -141,13 +157,24 @@ def document(app: FastAPI) -> JsonObject:
     schemas = _inside(components, "schemas")
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    schemas |= {"Problem": _PROBLEM_SCHEMA, "FieldProblem": _FIELD_SCHEMA}
+    schemas |= {
+        "Problem": _PROBLEM_SCHEMA,
+        "FieldProblem": _FIELD_SCHEMA,
+        "Open311Errors": open311_format.ERRORS_SCHEMA,
+    }
     _inside(components, "responses").update({name: _response(name, kind) for name, kind in _PROBLEMS.items()})
+    _inside(components, "responses")["Open311Refusal"] = _OPEN311_REFUSAL
     _inside(components, "parameters").update({"AcceptLanguage": _ACCEPT_LANGUAGE})
     _inside(components, "securitySchemes")["bearer"] = {
         "type": "http",
         "scheme": "bearer",
         "description": "The `access_token` of a session; opaque, starts with `jcs_`.",
+    }
+    _inside(components, "securitySchemes")["api_key"] = {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "The key of another system; starts with `jck_`. `x-callers` names the scope that it needs.",
     }
     used: set[str] = set()
     for method, operation in _operations(described):
@@ -167,14 +194,22 @@ def _operations(described: JsonObject) -> Iterator[tuple[str, JsonObject]]:
 
 def _complete(method: str, operation: JsonObject) -> None:
     parameters = [_documented(each) for each in _list(operation.get("parameters")) if isinstance(each, dict)]
-    if method != "post":
+    if method != "post" or "security" not in operation:
         parameters = [each for each in parameters if each["name"] != _IDEMPOTENCY_KEY["name"]]
     language: JsonObject = {"$ref": "#/components/parameters/AcceptLanguage"}
     operation["parameters"] = [*parameters, language]
     responses = _inside(operation, "responses")
+    is_open311 = "open311" in _list(operation.get("tags"))
+    if is_open311:
+        responses.pop(str(InvalidInput.status), None)
     for name in _possible(method, operation, parameters):
-        status = str(_PROBLEMS[name].status)
-        responses[status] = {"$ref": f"#/components/responses/{name}"}
+        status = _PROBLEMS[name].status
+        if is_open311:
+            responses[str(open311_format.status_of(status))] = {
+                "$ref": "#/components/responses/Open311Refusal"
+            }
+        else:
+            responses[str(status)] = {"$ref": f"#/components/responses/{name}"}
     operation["responses"] = dict(sorted(responses.items()))
 
 

@@ -3,21 +3,25 @@
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 from fastapi import Request, Response
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.params import Form, Query
 from fastapi.routing import APIRoute
 
-from app import auth, deps
+from app import api_key_auth, auth, deps
+from app.auth import Caller
 from app.bodies import JsonRequest
 from app.context import CALLER
-from app.errors import FieldError, InvalidInput, UnsupportedMediaType
-from app.limits import limiter
+from app.errors import FieldError, InvalidInput, Unauthenticated, UnsupportedMediaType
+from app.limits import client_address, limiter
 from app.policy import POLICY
+from app.settings import settings
 from app.shortcut import Shortcut, takes_several
 
-_SECURITY: list[dict[str, list[str]]] = [{"bearer": []}]
+_BEARER: list[dict[str, list[str]]] = [{"bearer": []}]
+_API_KEY: list[dict[str, list[str]]] = [{"api_key": []}]
 _JSON = ("application/json",)
 _FORM = ("multipart/form-data", "application/x-www-form-urlencoded")
 
@@ -29,7 +33,8 @@ class Operation(APIRoute):
         name = endpoint.__name__
         rule = POLICY[name]
         options["operation_id"] = name
-        extra = {"x-callers": rule.callers} | ({} if rule.anonymous else {"security": _SECURITY})
+        security = [*_BEARER, *(_API_KEY if rule.scopes else [])]
+        extra = {"x-callers": rule.callers} | ({} if rule.anonymous else {"security": security})
         options["openapi_extra"] = (options.get("openapi_extra") or {}) | extra
         super().__init__(path, endpoint, **options)
         self._rule = rule
@@ -47,7 +52,7 @@ class Operation(APIRoute):
 
         async def run(request: Request) -> Response:
             request = JsonRequest(request.scope, request.receive)
-            caller = await auth.identify(request.headers.get("authorization"))
+            caller = await _identify(request)
             request.scope[CALLER] = caller
             await limiter.count_caller(request.scope, caller)
             auth.authorise(caller, self._rule)
@@ -85,6 +90,35 @@ class Operation(APIRoute):
         readable = essence.strip() in (_FORM if self._takes_form else _JSON)
         if not readable or charset.strip(' "') not in ("", "utf-8", "utf8"):
             raise UnsupportedMediaType
+
+
+class LenientOperation(Operation):
+    """For standards whose clients send parameters that we do not know, or without a value: they are ignored."""
+
+    def _check_query(self, request: Request) -> None:
+        given = parse_qsl(request.scope["query_string"].decode("latin-1"))
+        request.scope["query_string"] = urlencode(given).encode()
+
+
+async def _identify(request: Request) -> Caller | None:
+    """A bearer token or an API key, never both: a request has one caller."""
+    authorization, key = request.headers.get("authorization"), request.headers.get("x-api-key")
+    if key is None:
+        return await auth.identify(authorization)
+    if authorization is not None:
+        raise Unauthenticated
+    return await _holder_of(request, key)
+
+
+async def count_key(request: Request, key: str) -> Caller:
+    """The caller behind an API key that came in the body of this request, which counts as theirs."""
+    caller = await _holder_of(request, key)
+    await limiter.count_caller(request.scope, caller)
+    return caller
+
+
+async def _holder_of(request: Request, key: str) -> Caller:
+    return await api_key_auth.identify(key, client_address(request.scope, settings.trusted_proxies))
 
 
 def _has_body(request: Request) -> bool:

@@ -7,6 +7,7 @@ from starlette.types import ASGIApp
 
 from app import clock
 from app.clients.http import in_process
+from app.clients.outbound import Outbound
 from app.clients.storage import Storage
 from app.clients.wechat import WeChatClient
 from app.imaging import Imaging
@@ -22,11 +23,13 @@ class Outside:
     storage: Storage
     imaging: Imaging
     wechat: WeChatClient
+    outbound: Outbound
 
     @asynccontextmanager
     async def opened(self, sandbox: ASGIApp | None = None) -> AsyncIterator[None]:
         """Everything at hand inside the block. A process without a `sandbox` uses the one that the server mounted."""
         self.storage, self.imaging = Storage(settings.media_location), Imaging()
+        self.outbound = Outbound(settings.webhook_networks)
         self.wechat = _sandboxed(sandbox) if settings.sandbox_wechat else _real()
         try:
             yield

@@ -16,6 +16,7 @@ CASE_STAFF = COMMUNITY | STREET | DEPARTMENT
 CASE_READERS = CASE_STAFF | {_R.DISTRICT_ADMIN, _R.AUDITOR}
 OVERSEERS = MANAGERS | {_R.AUDITOR}
 GRANTERS = MANAGERS | {_R.SYSTEM_ADMIN}
+KEY_ADMINS = frozenset({_R.DISTRICT_ADMIN, _R.SYSTEM_ADMIN})
 ALL_STAFF = frozenset(Role)
 
 ROLES_WITH_TOTP = frozenset(
@@ -57,6 +58,7 @@ class Rule:
     roles: frozenset[Role] = frozenset()
     step_up: bool = False
     ungranted: bool = False
+    scopes: frozenset[str] = frozenset()
     during: frozenset[Duty] = frozenset()
 
     @property
@@ -65,6 +67,7 @@ class Rule:
         if self.anonymous:
             return "anyone"
         names = ["resident"] if self.resident else []
+        names += sorted(f"API key {scope}" for scope in self.scopes)
         names += ["any staff"] if self.ungranted else sorted(role.value for role in self.roles)
         return ", ".join(names) + (" (recent TOTP)" if self.step_up else "")
 
@@ -83,6 +86,11 @@ def _staff(roles: frozenset[Role], step_up: bool = False) -> Rule:
 
 def _both(roles: frozenset[Role]) -> Rule:
     return Rule(resident=True, roles=roles)
+
+
+def _keys(scope: str, roles: frozenset[Role] = frozenset()) -> Rule:
+    """A system with a key of this scope, and perhaps some staff."""
+    return Rule(roles=roles, scopes=frozenset({scope}))
 
 
 def _own(*, resident: bool = False, step_up: bool = False, during: Iterable[Duty]) -> Rule:
@@ -178,6 +186,40 @@ POLICY: dict[str, Rule] = {
     "create_hazard_export": _staff(OVERSEERS, step_up=True),
     "read_hazard_export": _staff(OVERSEERS),
     "download_hazard_export": _staff(OVERSEERS),
+    # keys of other systems
+    "create_api_key": _staff(KEY_ADMINS, step_up=True),
+    "list_api_keys": _staff(KEY_ADMINS),
+    "read_api_key": _staff(KEY_ADMINS),
+    "rotate_api_key": _staff(KEY_ADMINS, step_up=True),
+    "revoke_api_key": _staff(KEY_ADMINS),
+    # webhooks that we send
+    "create_webhook_endpoint": _staff(KEY_ADMINS, step_up=True),
+    "list_webhook_endpoints": _staff(KEY_ADMINS),
+    "read_webhook_endpoint": _staff(KEY_ADMINS),
+    "update_webhook_endpoint": _staff(KEY_ADMINS, step_up=True),
+    "rotate_webhook_secret": _staff(KEY_ADMINS, step_up=True),
+    "enable_webhook_endpoint": _staff(KEY_ADMINS),
+    "disable_webhook_endpoint": _staff(KEY_ADMINS),
+    "ping_webhook_endpoint": _staff(KEY_ADMINS),
+    "replay_webhook_endpoint": _staff(KEY_ADMINS),
+    "list_webhook_deliveries": _staff(KEY_ADMINS),
+    "read_webhook_delivery": _staff(KEY_ADMINS),
+    "retry_webhook_delivery": _staff(KEY_ADMINS),
+    # the open reporting standard
+    "read_open311_discovery": _anyone(),
+    "list_open311_services": _anyone(),
+    "read_open311_service": _anyone(),
+    "create_open311_request": Rule(anonymous=True, scopes=frozenset({"reports:write"})),
+    "read_open311_token": _anyone(),
+    "list_open311_requests": _anyone(),
+    "read_open311_request": _anyone(),
+    # the district platform
+    "list_events": _keys("events:read", KEY_ADMINS | {_R.AUDITOR}),
+    "receive_district_event": _anyone(),
+    "compare_district_watermarks": _anyone(),
+    "read_watermarks": _keys("events:read", KEY_ADMINS | {_R.AUDITOR}),
+    "read_code_mappings": _staff(KEY_ADMINS | {_R.AUDITOR}),
+    "replace_code_mappings": _staff(KEY_ADMINS, step_up=True),
     # live and outside
     "stream_events": _both(CASE_READERS),
     "verify_wechat_push": _anyone(),

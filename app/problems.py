@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
-from app import events, metrics
+from app import events, metrics, open311_format
 from app.auth import Caller
 from app.bodies import MalformedBody
 from app.context import CALLER, request_id
@@ -69,6 +69,8 @@ def install(app: FastAPI) -> None:
 def render(problem: Problem, path: str, accept_language: str | None) -> Response:
     """One problem as a response."""
     language = language_of(accept_language or "")
+    if path.startswith(open311_format.PREFIX):
+        return open311_format.error(problem, path, language)
     body: dict[str, object] = {
         "type": f"/problems/{problem.code}",
         "title": problem.title(language),

@@ -1,5 +1,6 @@
 """The reference data that ships with the package: regions, organisations and hazard categories of the demo district."""
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -14,6 +15,7 @@ from app.models.regions import RegionLevel
 from app.worktime import ClockKind
 
 _STRICT = ConfigDict(extra="forbid")
+_LONGEST_ANSWER = 500
 
 Text = Annotated[str, Field(min_length=1, max_length=500)]
 Code = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{1,39}$")]
@@ -110,6 +112,43 @@ class PhotoExemptionRow:
     name_en: Text
 
 
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class Open311Value:
+    """One choice of a list question."""
+
+    key: Code
+    name: Text
+    name_en: Text
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class Open311Attribute:
+    """One extra question of a GeoReport v2 service definition."""
+
+    code: Annotated[str, Field(pattern=r"^[A-Z_]{1,40}$")]
+    datatype: Literal["string", "number", "datetime", "text", "singlevaluelist", "multivaluelist"]
+    required: bool
+    description: Text
+    description_en: Text
+    datatype_description: Text
+    datatype_description_en: Text
+    values: tuple[Open311Value, ...]
+
+    def takes(self, answer: str) -> bool:
+        """Whether this can be an answer."""
+        if self.values:
+            return answer in {value.key for value in self.values}
+        if self.datatype == "number":
+            return re.fullmatch(r"-?\d{1,12}(\.\d{1,6})?", answer) is not None
+        return len(answer) <= _LONGEST_ANSWER
+
+
+class _Open311Attributes(BaseModel):
+    model_config = _STRICT
+    about: str
+    attributes: Mapping[str, tuple[Open311Attribute, ...]]
+
+
 class _Regions(BaseModel):
     model_config = _STRICT
     about: str
@@ -145,6 +184,12 @@ def load_organisations() -> tuple[OrganisationRow, ...]:
 def load_categories() -> tuple[HazardCategoryRow, ...]:
     """All hazard categories, in the order the mini-program shows them."""
     return _hazard_categories().categories
+
+
+@cache
+def load_open311_attributes() -> Mapping[str, tuple[Open311Attribute, ...]]:
+    """The extra questions of Open311 services, by category."""
+    return _Open311Attributes.model_validate_json(_read("open311_attributes.json")).attributes
 
 
 @cache

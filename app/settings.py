@@ -1,5 +1,6 @@
 """What an operator may set: environment variables with the prefix `JINCAI_`, checked before anything starts."""
 
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal
 
@@ -8,11 +9,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.crypto import DEV_SECRET_KEYS, Keyring
 from app.sandbox.credentials import (
+    DEV_WEBHOOK_SECRET,
     SANDBOX_APPID,
     SANDBOX_PUSH_AES_KEY,
     SANDBOX_PUSH_TOKEN,
     SANDBOX_SECRET,
 )
+from app.standard_webhooks import key_of
 
 WECHAT_API = "https://api.weixin.qq.com"
 _RATE = r"^[1-9][0-9]{0,8}/(second|minute|hour|day)$"
@@ -48,6 +51,10 @@ class Settings(BaseSettings):
     wechat_push_aes_key: str = ""
     wechat_template_progress: str = ""
 
+    webhook_retry_seconds: str = "5,30,300,1800,7200,18000,36000,50400,72000,86400,86400"
+    webhook_allow_cidrs: str = ""
+    district_webhook_secret: str = ""
+
     worker: Literal["embedded", "external"] = "embedded"
     worker_poll_seconds: float = Field(default=2.0, gt=0, le=60)
     job_lease_seconds: float = Field(default=60.0, gt=0, le=3600)
@@ -69,6 +76,45 @@ class Settings(BaseSettings):
     def _usable_keys(cls, value: str) -> str:
         Keyring(value)
         return value
+
+    @field_validator("webhook_retry_seconds")
+    @classmethod
+    def _usable_schedule(cls, value: str) -> str:
+        if not value or not all(0 < float(part) <= 604_800 for part in value.split(",")):
+            raise ValueError("a comma list of seconds up to a week")
+        return value
+
+    @field_validator("webhook_allow_cidrs")
+    @classmethod
+    def _usable_networks(cls, value: str) -> str:
+        for part in filter(None, value.split(",")):
+            ip_network(part.strip())
+        return value
+
+    @property
+    def webhook_waits(self) -> list[float]:
+        """Seconds to wait after the first failed attempt, the second and so on; then the delivery is dead."""
+        return [float(part) for part in self.webhook_retry_seconds.split(",")]
+
+    @property
+    def webhook_networks(self) -> list[IPv4Network | IPv6Network]:
+        """Networks that webhooks may be sent to although they are not public: in development this machine."""
+        if self.env == "dev" and not self.webhook_allow_cidrs:
+            return [ip_network("127.0.0.0/8")]
+        return [ip_network(part.strip()) for part in filter(None, self.webhook_allow_cidrs.split(","))]
+
+    @field_validator("district_webhook_secret")
+    @classmethod
+    def _usable_secrets(cls, value: str) -> str:
+        for secret in value.split():
+            key_of(secret)
+        return value
+
+    @property
+    def district_keys(self) -> list[bytes]:
+        """What the district may sign with: several during a rotation, none when it is not connected."""
+        fallback = DEV_WEBHOOK_SECRET if self.env == "dev" else ""
+        return [key_of(secret) for secret in (self.district_webhook_secret or fallback).split()]
 
     @property
     def is_sqlite(self) -> bool:
@@ -108,13 +154,21 @@ class Settings(BaseSettings):
         for name, known in _SANDBOX_VALUES.items():
             if getattr(self, name) == known:
                 found.append(f"JINCAI_{name.upper()} is a published sandbox value")
-        if self.seed == "demo":
-            found.append("JINCAI_SEED must not be demo")
-        if self.clock_offset_seconds:
-            found.append("JINCAI_CLOCK_OFFSET_SECONDS must be 0")
-        if not self.public_url.startswith("https://"):
-            found.append("JINCAI_PUBLIC_URL must start with https://")
-        return found
+        return found + self._unsafe_outside()
+
+    def _unsafe_outside(self) -> list[str]:
+        wrong = {
+            "JINCAI_SEED must not be demo": self.seed == "demo",
+            "JINCAI_CLOCK_OFFSET_SECONDS must be 0": self.clock_offset_seconds != 0,
+            "JINCAI_PUBLIC_URL must start with https://": not self.public_url.startswith("https://"),
+            "JINCAI_DISTRICT_WEBHOOK_SECRET is the published development secret": (
+                DEV_WEBHOOK_SECRET in self.district_webhook_secret
+            ),
+            "JINCAI_WEBHOOK_ALLOW_CIDRS must not open private networks": any(
+                not network.is_global for network in self.webhook_networks
+            ),
+        }
+        return [sentence for sentence, is_wrong in wrong.items() if is_wrong]
 
 
 _REQUIRED_IN_PROD = (

@@ -21,6 +21,7 @@ from app.services import (
     personal_data,
     reviews,
     sessions,
+    sync,
 )
 
 Sweep = Callable[[AsyncSession], Awaitable[int]]
@@ -65,6 +66,8 @@ KINDS: dict[str, Kind] = {
     reviews.TEXT: Kind(reviews.review_text, attempts=20),
     reviews.MEDIA: Kind(reviews.review_media, attempts=20),
     reviews.VERDICT: Kind(reviews.apply_verdict, attempts=8),
+    sync.TASK: Kind(sync.apply_case, attempts=20),
+    "sync.waiting": _sweeping(sync.report_waiting),
     "sweep.logins": Kind(_purge_logins, attempts=3),
     "sweep.rows": _sweeping(cleanup.sweep),
     "sweep.files": _sweeping(media.erase_unused, hazard_exports.erase_expired),
@@ -73,6 +76,7 @@ KINDS: dict[str, Kind] = {
 SCHEDULES: tuple[Schedule, ...] = (
     Schedule("hazards.deadlines", timedelta(seconds=5), wanted=hazard_deadlines.is_any_due),
     Schedule("hazards.close_unanswered", timedelta(minutes=1)),
+    Schedule("sync.waiting", timedelta(minutes=1), wanted=sync.is_any_overdue),
     Schedule("media.resubmit", timedelta(minutes=5), wanted=reviews.is_any_unanswered),
     Schedule("sweep.logins", timedelta(hours=1)),
     Schedule("sweep.files", timedelta(hours=1)),

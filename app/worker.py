@@ -26,6 +26,7 @@ from app.sequencer import BATCH, Handlers, sequence
 from app.settings import settings
 from app.signals import signals
 from app.tasks import KINDS, SCHEDULES
+from app.webhook_sender import Sender
 
 CONCURRENCY = 8
 _DRAIN_SECONDS = 20.0
@@ -98,6 +99,7 @@ class Worker:
                 group.create_task(_repeat(self._sequence, self._more_events, stop)),
                 group.create_task(_repeat(self._start_due, self._more_tasks, stop)),
                 group.create_task(_repeat(self._timetable.enqueue_due, self._tick, stop)),
+                group.create_task(Sender().run(stop)),
             ]
             await stop.wait()
             for wake in (self._more_events, self._more_tasks, self._tick):

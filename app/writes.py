@@ -15,7 +15,7 @@ from sqlalchemy import BindParameter, Column, ColumnDefault, Table, bindparam, e
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction, UOWTransaction
+from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.util import await_
 
@@ -103,7 +103,7 @@ async def run_along(session: AsyncSession, hot: Hot[R], values: Values) -> Seque
 
 
 async def flush(session: AsyncSession) -> None:
-    """Write what is queued, after what the session itself has still to write."""
+    """Write what is queued, before what the session itself has still to write."""
     if session.new or session.dirty or session.deleted:
         await session.flush()
     await _send(session.sync_session)
@@ -118,8 +118,9 @@ def _before_query(state: ORMExecuteState) -> None:
     await_(_send(state.session))
 
 
-@event.listens_for(QueueingSession, "after_flush")
-def _with_the_others(session: Session, _: UOWTransaction) -> None:
+@event.listens_for(QueueingSession, "before_flush")
+def _before_the_others(session: Session, *_: object) -> None:
+    # A comment names the hazard and the event that it belongs to; no queued row names one of the session's new ones.
     await_(_send(session))
 
 

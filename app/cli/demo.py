@@ -30,15 +30,19 @@ _SSE_DATA = "data: "
 
 def demo(
     url: Annotated[str, typer.Option(help="Where the server is.")] = settings.base_url,
+    district: Annotated[
+        str, typer.Option(help="Where `jincai sandbox district` is; empty leaves that chapter out.")
+    ] = "",
 ) -> None:
     """Tell the whole story of one hazard against a running server, step by step."""
     try:
-        asyncio.run(_tell(url))
+        asyncio.run(_tell(url, district))
     except http.NeverSent:
-        stop(f"No server answers at {url}. Start one in another terminal: make serve")
+        also = f" or at {district} (jincai sandbox district)" if district else ""
+        stop(f"No server answers at {url}{also}. Start one in another terminal: make serve")
 
 
-async def _tell(url: str) -> None:
+async def _tell(url: str, district: str) -> None:
     async with http.open_client(url) as client:
         tale = _Tale(client)
         await tale.prologue()
@@ -47,6 +51,8 @@ async def _tell(url: str) -> None:
         await tale.street()
         await tale.department()
         await tale.answered()
+        if district:
+            await tale.mirrored(district)
         await tale.epilogue()
 
 
@@ -65,6 +71,7 @@ class _Tale:
         self._client = client
         self._hazard_id = ""
         self._step = 0
+        self._began = clock.now()
 
     async def prologue(self) -> None:
         """Who takes part."""
@@ -154,6 +161,58 @@ class _Tale:
         await self._do("resolve", self._fire, {"media_ids": [after["id"]], "note": "已复查清理并贴条。"})
         await self._do("confirm", self._xiaofeng)
         await self._do("rate", self._xiaofeng, {"score": 5, "comment": "处理及时"})
+
+    async def mirrored(self, district: str) -> None:
+        """The district platform gets the case by webhook, and hands over one of its own."""
+        self._chapter("区平台: the district mirrors the case, and sends one")
+        admin = await self._staff("admin.jinjiang", totp=True)
+        hazard = await self._ask("GET", f"/v1/hazards/{self._hazard_id}", admin)
+        endpoint: Json = {
+            "name": "district sandbox",
+            "url": f"{district}/hook",
+            "event_types": ["hazard."],
+            "region_id": hazard["community_id"],
+        }
+        made = await self._ask("POST", "/v1/webhook-endpoints", admin, json=endpoint)
+        path = f"/v1/webhook-endpoints/{made['id']}"
+        await self._client.post(f"{district}/secrets", json={"secret": made["secret"]})
+        pinged = await self._ask("POST", f"{path}/ping", admin)
+        window = {"since": self._began.isoformat(), "until": clock.now().isoformat()}
+        replayed = await self._ask("POST", f"{path}/replay", admin, json=window)
+        self._note(f"A ping was answered {pinged['status_code']}; {replayed['queued']} events are sent again")
+        arrived = await self._arrived(district)
+        self._note(f"Signed, and in order: {', '.join(arrived)}")
+        await self._ask("POST", f"{path}/disable", admin)
+        await self._handed_over(district, str(hazard["community_id"]))
+        self._note(f"Look at {district}")
+
+    async def _arrived(self, district: str) -> list[str]:
+        """What the district got about the hazard, in its order, once it is complete."""
+        for _ in range(int(_WAIT_SECONDS * 5)):
+            log = json.loads((await self._client.get(f"{district}/log")).content)
+            types = [str(row["type"]) for row in reversed(_items(log)) if self._hazard_id in str(row["body"])]
+            if "hazard.rated" in types:
+                return types
+            await asyncio.sleep(0.2)
+        return stop(f"Not everything arrived at {district}. Is a worker running?")
+
+    async def _handed_over(self, district: str, community_id: str) -> None:
+        region = await self._ask("GET", f"/v1/regions/{community_id}", self._dispatcher)
+        case: Json = {
+            "type": "case.created",
+            "case": f"DEMO-{secrets.token_hex(4)}",
+            "seq": 1,
+            "occurred_at": clock.now().isoformat(),
+            "data": {
+                "category_code": _CATEGORY,
+                "region_code": region["code"],
+                "description": "市民热线转办：枫林苑消防通道再次被占用。",
+            },
+        }
+        answer = json.loads((await self._client.post(f"{district}/send", json=case)).content)
+        if answer["status"] != 202:
+            stop(f"The district's case was refused: {answer}")
+        self._note(f"The district hands over case {case['case']}: 202, it is a hazard of the community now")
 
     async def epilogue(self) -> None:
         """What is left of it."""

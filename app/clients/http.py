@@ -3,7 +3,9 @@
 Every outgoing client is opened here.
 """
 
+import functools
 import logging
+import ssl
 
 import httpx
 from starlette.types import ASGIApp
@@ -33,6 +35,12 @@ def open_client(base_url: str, *, transport: Transport | None = None) -> Client:
         follow_redirects=False,
         trust_env=False,
     )
+
+
+@functools.cache
+def certificates() -> ssl.SSLContext:
+    """How servers are verified. Reading all authorities takes longer than most requests: once per process."""
+    return httpx.create_ssl_context(trust_env=False)
 
 
 def in_process(application: ASGIApp) -> Transport:

@@ -1,6 +1,7 @@
 """What is stored, and which state may follow which. Importing this package registers every table."""
 
 from app.models import (
+    api_keys,
     events,
     hazard_assignments,
     hazard_categories,
@@ -18,10 +19,13 @@ from app.models import (
     reveals,
     sessions,
     staff,
+    sync,
     tasks,
+    webhooks,
 )
 
 __all__ = [
+    "api_keys",
     "events",
     "hazard_assignments",
     "hazard_categories",
@@ -39,5 +43,7 @@ __all__ = [
     "reveals",
     "sessions",
     "staff",
+    "sync",
     "tasks",
+    "webhooks",
 ]

@@ -349,12 +349,23 @@ class Hazard(Entity, Subject, Versioned):
         self._require(HazardStatus.RESOLVED)
         if self.dispute_until is None or at >= self.dispute_until or self.resolved_from is None:
             raise DisputeTooLate
-        self._move(self.resolved_from)
-        self.outcome = self.unfixed_reason = self.exemption = None
-        self.resolved_at = self.resolved_from = self.dispute_until = None
-        # A rating is of a result; the next result may be rated again.
-        self.rating = self.rating_comment_sealed = None
+        self._reopen(self.resolved_from)
         self.disputes += 1
+
+    def give_back(self) -> None:
+        """The district does not accept the result, whether the reporter has answered or not."""
+        self._require(HazardStatus.RESOLVED, HazardStatus.CLOSED)
+        self._reopen(self.resolved_from or HazardStatus.FILED)
+
+    def close_by_district(self, outcome: HazardOutcome, at: datetime) -> None:
+        """The district ends the case. An unfixed one ends without a typed reason: theirs is in the history."""
+        self._require(*OPEN_STATUSES, HazardStatus.RESOLVED)
+        if self.resolved_at is None:
+            # A department that never came has nothing to come back to: the street would have to decide again.
+            waiting = self.status is HazardStatus.DISPATCHED
+            self.resolved_from, self.resolved_at = HazardStatus.CALLED if waiting else self.status, at
+        self._move(HazardStatus.CLOSED)
+        self.outcome, self.closed_at = outcome, at
 
     def rate(self, resident_id: UUID, score: int) -> None:
         """One score from 1 to 5 by the reporter, once there is a result."""
@@ -430,6 +441,13 @@ class Hazard(Entity, Subject, Versioned):
     def require_open_for_comments(self) -> None:
         """Updates to a merged hazard belong to the other one."""
         self._not_merged()
+
+    def _reopen(self, to: HazardStatus) -> None:
+        self._move(to)
+        self.outcome = self.unfixed_reason = self.exemption = None
+        self.resolved_at = self.resolved_from = self.dispute_until = self.closed_at = None
+        # A rating is of a result; the next result may be rated again.
+        self.rating = self.rating_comment_sealed = None
 
     def _move(self, to: HazardStatus) -> None:
         self.status = to

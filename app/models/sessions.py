@@ -15,6 +15,7 @@ class PrincipalKind(StrEnum):
 
     RESIDENT = "resident"
     STAFF = "staff"
+    API_KEY = "api_key"
     SYSTEM = "system"
 
 

@@ -40,7 +40,8 @@ class Page(Read, Generic[T]):
     next_cursor: str | None
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """The text itself; PydanticCustomError when it is blank or has characters that nobody can see."""
     if any(
         (ord(char) < 32 and char not in "\n\t") or 0x7F <= ord(char) < 0xA0 or char in _UNSEEN
         for char in text
@@ -52,7 +53,7 @@ def _printable(text: str) -> str:
 
 
 _UNSEEN = "\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff\ufffe\uffff"
-Printable = AfterValidator(_printable)
+Printable = AfterValidator(printable)
 
 ShortText = Annotated[str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True), Printable]
 LongText = Annotated[str, StringConstraints(min_length=1, max_length=500, strip_whitespace=True), Printable]

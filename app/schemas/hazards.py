@@ -16,6 +16,7 @@ from app.models.hazards import (
     RejectReason,
     UnfixedReason,
 )
+from app.models.sessions import PrincipalKind
 from app.schemas.base import Coordinates, CoordinatesRead, LongText, Read, ShortText, Strict
 from app.schemas.media import MEDIA_EXAMPLE, MediaRead
 
@@ -193,7 +194,7 @@ class HazardCommentRead(Read):
     id: UUID
     created_at: AwareDatetime
     visibility: CommentVisibility
-    author_kind: Literal["resident", "staff", "system"]
+    author_kind: PrincipalKind
     author: str
     text: str | None
     mine: bool

@@ -19,7 +19,12 @@ from app.schemas.hazards import HazardCommentCreate, HazardCommentRead
 from app.services import hazard_access
 
 _LIST = "list_hazard_comments"
-_AUTHORS = {PrincipalKind.RESIDENT: "居民", PrincipalKind.STAFF: "工作人员", PrincipalKind.SYSTEM: "系统"}
+_AUTHORS = {
+    PrincipalKind.RESIDENT: "居民",
+    PrincipalKind.STAFF: "工作人员",
+    PrincipalKind.API_KEY: "上级平台",
+    PrincipalKind.SYSTEM: "系统",
+}
 
 
 async def add(
@@ -138,7 +143,7 @@ def _read(comment: HazardComment, caller: Caller) -> HazardCommentRead:
         id=comment.id,
         created_at=comment.created_at,
         visibility=comment.visibility,
-        author_kind=comment.author_kind.value,
+        author_kind=comment.author_kind,
         author=_AUTHORS[comment.author_kind],
         text=unseal(comment, "text"),
         mine=mine,

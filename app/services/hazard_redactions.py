@@ -16,7 +16,7 @@ from app.models.hazard_comments import HazardComment
 from app.models.hazards import Hazard
 from app.models.media import Media
 from app.schemas.hazard_redactions import HazardRedact
-from app.services import hazard_access, hazard_exports, media
+from app.services import hazard_access, hazard_exports, media, webhook_payloads
 
 _WORDS = ("description", "address", "rating_comment")
 
@@ -37,6 +37,7 @@ async def redact(session: AsyncSession, caller: Caller, hazard_id: UUID, body: H
     for name in words:
         seal(hazard, name, None)
     await idempotency.redact(session, hazard.id, words)
+    await webhook_payloads.forget(session, hazard.id)
     if body.description:
         await hazard_exports.withdraw(session, hazard.created_at)
     await _erase_comments(session, hazard, body.comment_ids)

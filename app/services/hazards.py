@@ -1,6 +1,7 @@
 """What is done with a hazard: filed, supported, accepted, called, resolved, answered and closed."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy import select
@@ -11,7 +12,7 @@ from app.auth import SYSTEM, Caller
 from app.db import insert
 from app.errors import Forbidden, InvalidInput
 from app.events import Place
-from app.geo import cell_of
+from app.geo import Point, cell_of
 from app.ids import new_id
 from app.keys import seal
 from app.models.base import JsonObject
@@ -44,6 +45,7 @@ from app.services import (
     places,
     scopes,
 )
+from app.services.hazard_categories import Category
 from app.settings import settings
 
 
@@ -54,34 +56,65 @@ class PhotoNeeded(InvalidInput):
     title_en, title_zh = "An after-photo or an exemption is needed", "需要处置后照片或豁免原因"
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What somebody says about a danger, whichever way it came; `point` is GCJ-02."""
+
+    category: Category
+    description: str
+    address: str | None
+    place: Place
+    point: Point
+    source: HazardSource
+    reporter_id: UUID | None = None
+    anonymous: bool = True
+
+
 async def file(session: AsyncSession, caller: Caller, body: HazardCreate) -> Hazard:
     """A resident (or a grid worker for somebody without a phone) reports a danger."""
     category = await hazard_categories.usable(session, body.category, ("body", "category"))
-    place, lng, lat = await _place(session, body)
-    hazard = Hazard(
-        id=new_id(),
-        created_at=clock.now(),
-        community_id=place.community_id,
-        region_id=place.region_id,
-        category=category.code,
-        lng=lng,
-        lat=lat,
-        cell=cell_of(lng, lat),
+    place, point = await _place(session, body)
+    await _require_at_work(session, caller, place)
+    report = Report(
+        category=category,
+        description=body.description,
+        address=body.address,
+        place=place,
+        point=point,
         source=HazardSource.MINI_PROGRAM if caller.is_resident else HazardSource.STAFF,
         reporter_id=caller.id if caller.is_resident else None,
         anonymous=body.anonymous,
+    )
+    hazard = await register(session, caller, report)
+    await media.attach(session, caller, body.media_ids, MediaPurpose.HAZARD, hazard.id, hazard.community_id)
+    return hazard
+
+
+async def register(session: AsyncSession, caller: Caller, report: Report) -> Hazard:
+    """A new hazard: the grid's clock starts, the duty worker will be told, the words go to the content check."""
+    lng, lat = round(report.point.lng, 7), round(report.point.lat, 7)
+    hazard = Hazard(
+        id=new_id(),
+        created_at=clock.now(),
+        community_id=report.place.community_id,
+        region_id=report.place.region_id,
+        category=report.category.code,
+        lng=lng,
+        lat=lat,
+        cell=cell_of(lng, lat),
+        source=report.source,
+        reporter_id=report.reporter_id,
+        anonymous=report.anonymous,
         status=HazardStatus.FILED,
         event_seq=0,
         version=1,
     )
-    await _require_at_work(session, caller, hazard)
-    seal(hazard, "description", body.description)
-    seal(hazard, "address", body.address)
+    seal(hazard, "description", report.description)
+    seal(hazard, "address", report.address)
     writes.add_entity(session, hazard)
-    hazard_deadlines.start_first(session, hazard, category)
-    _record(session, caller, hazard, "hazard.filed", {"category": category.code})
+    hazard_deadlines.start_first(session, hazard, report.category)
+    _record(session, caller, hazard, "hazard.filed", {"category": hazard.category})
     await outbox.enqueue(session, "review.text", {"hazard_id": str(hazard.id)})
-    await media.attach(session, caller, body.media_ids, MediaPurpose.HAZARD, hazard.id, hazard.community_id)
     return hazard
 
 
@@ -261,12 +294,12 @@ def _record(
     )
 
 
-async def _place(session: AsyncSession, body: HazardCreate) -> tuple[Place, float, float]:
+async def _place(session: AsyncSession, body: HazardCreate) -> tuple[Place, Point]:
     """The grid of the point; without one, the centre of the community that the address is in."""
     if body.location is not None:
         point = body.location.gcj02()
         place = await places.hold(session, await places.locate(session, point, ("body", "location")))
-        return place, round(point.lng, 7), round(point.lat, 7)
+        return place, point
     if body.address is None or body.community_id is None:
         raise InvalidInput.of(
             ("body", "location"),
@@ -281,14 +314,14 @@ async def _place(session: AsyncSession, body: HazardCreate) -> tuple[Place, floa
         raise InvalidInput.of(
             ("body", "community_id"), "unknown_community", "is not a community", "社区不存在"
         )
-    return Place(community.id, community.id), community.lng, community.lat
+    return Place(community.id, community.id), Point(community.lng, community.lat)
 
 
-async def _require_at_work(session: AsyncSession, caller: Caller, hazard: Hazard) -> None:
+async def _require_at_work(session: AsyncSession, caller: Caller, place: Place) -> None:
     """Staff file where they work, residents anywhere in the district."""
-    if caller.is_resident:
+    if caller.is_resident or place.region_id is None:
         return
-    if not await scopes.covers(session, caller.scope("file_hazard"), hazard.region_id):
+    if not await scopes.covers(session, caller.scope("file_hazard"), place.region_id):
         raise Forbidden
 
 

@@ -80,7 +80,9 @@ async def tell(session: AsyncSession, batch: Sequence[Event]) -> None:
         session, {who for each in people.values() for kind, who in each if kind is PrincipalKind.RESIDENT}
     )
     rows = [
-        _row(event, recipient, recipient[1] in reachable) for event in told for recipient in people[event.id]
+        row(event, recipient, is_reachable=recipient[1] in reachable)
+        for event in told
+        for recipient in people[event.id]
     ]
     if rows:
         await session.execute(insert(Notification).on_conflict_do_nothing(), rows)
@@ -139,8 +141,8 @@ def _read(row: Notification) -> NotificationRead:
     )
 
 
-def _row(event: Event, recipient: Recipient, is_reachable: bool) -> dict[str, object]:
-    """Staff read theirs in the app, so theirs has arrived."""
+def row(event: Event, recipient: Recipient, *, is_reachable: bool) -> dict[str, object]:
+    """A notification to insert. Staff read theirs in the app, so theirs has arrived."""
     kind, who = recipient
     status = NotificationStatus.QUEUED if is_reachable else NotificationStatus.SKIPPED
     return {
@@ -219,7 +221,7 @@ async def _by_place(
         select(RegionAncestor.region_id, Grant.role, Grant.staff_id)
         .join(Grant, Grant.region_id == RegionAncestor.ancestor_id)
         .join(Staff, Staff.id == Grant.staff_id)
-        .where(RegionAncestor.region_id.in_(region_ids), Grant.role.in_(_ROLE.values()), *_in_force())
+        .where(RegionAncestor.region_id.in_(region_ids), Grant.role.in_(_ROLE.values()), *in_force())
     )
     found: dict[tuple[UUID, Role], set[UUID]] = defaultdict(set)
     for region_id, role, staff_id in rows:
@@ -237,7 +239,7 @@ async def _officers(session: AsyncSession, hazard_ids: Collection[UUID]) -> dict
             HazardAssignment.hazard_id.in_(hazard_ids),
             HazardAssignment.status.in_(_ASSIGNED),
             Grant.role == Role.DEPARTMENT_OFFICER,
-            *_in_force(),
+            *in_force(),
         )
     )
     found: dict[UUID, set[UUID]] = defaultdict(set)
@@ -246,7 +248,8 @@ async def _officers(session: AsyncSession, hazard_ids: Collection[UUID]) -> dict
     return found
 
 
-def _in_force() -> tuple[ColumnElement[bool], ...]:
+def in_force() -> tuple[ColumnElement[bool], ...]:
+    """Conditions on staff and grants: both count now."""
     return (
         Staff.status == StaffStatus.ACTIVE,
         or_(Grant.expires_at.is_(None), Grant.expires_at > clock.now()),

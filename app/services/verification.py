@@ -14,6 +14,7 @@ from app.services import (
     verification_events,
     verification_files,
     verification_hazards,
+    verification_outside,
     verification_people,
     verification_regions,
 )
@@ -26,6 +27,7 @@ CHECKS: tuple[Check, ...] = (
     *verification_hazards.CHECKS,
     *verification_people.CHECKS,
     *verification_files.CHECKS,
+    *verification_outside.CHECKS,
 )
 _SECOND_LOOK_SECONDS = 1.0
 

@@ -41,6 +41,9 @@ def test_every_operation_lists_the_problems_it_can_answer_with(document: JsonObj
     for path, method, operation in _operations(document):
         listed = set(cast(JsonObject, operation["responses"]))
         where = f"{method} {path}"
+        if path.startswith("/open311/"):
+            assert {"400", "403", "429", "503"} <= listed, where
+            continue
         assert {"401", "422", "429", "503"} <= listed, where
         assert "403" in listed or operation["x-callers"] == "anyone", where
         assert ("security" in operation) == (operation["x-callers"] != "anyone"), where
@@ -56,6 +59,8 @@ def test_problems_are_described_once_and_well(document: JsonObject) -> None:
     components = cast(dict[str, dict[str, JsonObject]], document["components"])
     assert "HTTPValidationError" not in str(document)
     for name, response in components["responses"].items():
+        if name == "Open311Refusal":
+            continue
         content = cast(dict[str, JsonObject], response["content"])["application/problem+json"]
         assert content["schema"] == {"$ref": "#/components/schemas/Problem"}, name
         example = cast(JsonObject, content["example"])

@@ -31,7 +31,9 @@ from app.models.regions import Region, RegionAncestor
 from app.models.residents import Resident
 from app.models.sessions import LoginSession, PrincipalKind
 from app.models.staff import Grant, Role
+from app.models.sync import SyncCase
 from app.models.tasks import Task, TaskStatus
+from app.models.webhooks import DeliveryStatus, WebhookDelivery, WebhookEndpoint
 from app.services.verification import CHECKS
 from app.services.verification_checks import Check, Probe
 from app.settings import settings
@@ -96,6 +98,43 @@ def hazard(status: HazardStatus, /, **columns: object) -> Spoil:
     async def spoil(session: AsyncSession, world: World) -> object:
         await session.execute(_change(Hazard, world.hazards[status], _asked(world, columns)))
         return world.hazards[status]
+
+    return spoil
+
+
+def delivery(*, follows: bool = False, **columns: object) -> Spoil:
+    """Queue a webhook about the closed hazard, perhaps behind another one, with these columns."""
+
+    async def spoil(session: AsyncSession, world: World) -> object:
+        await _place_events(session)
+        event = await _last_event(session, world)
+        endpoint = WebhookEndpoint(
+            id=new_id(),
+            name="x",
+            url="https://x.example.org",
+            event_types=["hazard."],
+            region_id=world.story.places.community,
+            event_seq=0,
+        )
+        session.add(endpoint)
+        await session.flush()
+        values: Columns = {
+            "created_at": clock.now(),
+            "endpoint_id": endpoint.id,
+            "type": event.type,
+            "subject_id": event.subject_id,
+            "status": DeliveryStatus.QUEUED,
+            "ready": True,
+            "attempts": 0,
+            "next_at": clock.now(),
+        }
+        if follows:
+            first = {"id": new_id(), "event_id": new_id(), "position": 0}
+            await session.execute(insert(WebhookDelivery).values(values | first))
+        delivery_id = new_id()
+        mine = {"id": delivery_id, "event_id": event.id, "position": event.position}
+        await session.execute(insert(WebhookDelivery).values(values | mine | columns))
+        return delivery_id
 
     return spoil
 
@@ -530,6 +569,28 @@ BREACHES: list[tuple[str, str, Spoil]] = [
         ),
     ),
     ("storage.orphans", "no row refers", _orphan),
+    ("webhooks.events", "position", delivery(position=10**12)),
+    ("webhooks.events", "event None", delivery(event_id=new_id())),
+    ("webhooks.order", "is not ready", delivery(ready=False)),
+    ("webhooks.order", "before an earlier one", delivery(follows=True)),
+    ("webhooks.ends", "without a time", delivery(status=DeliveryStatus.DEAD)),
+    (
+        "webhooks.ends",
+        "held",
+        delivery(status=DeliveryStatus.DEAD, finished_at=clock.now(), lease_token=new_id()),
+    ),
+    (
+        "webhooks.ends",
+        "keeps words",
+        delivery(status=DeliveryStatus.DEAD, finished_at=clock.now(), body_sealed="v1.x"),
+    ),
+    ("webhooks.ends", "has ended", delivery(finished_at=clock.now())),
+    (
+        "webhooks.tries",
+        "by no try",
+        delivery(status=DeliveryStatus.DELIVERED, finished_at=clock.now()),
+    ),
+    ("sync.applied", "over 0", added(SyncCase, case_key="gap", applied_seq=1)),
 ]
 
 

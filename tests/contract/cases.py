@@ -6,6 +6,9 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from app import clock
+from app.geo import Point, wgs84_from_gcj02
+from app.models.api_keys import ApiScope
 from app.models.hazards import HazardStatus
 from app.models.staff import Role
 from app.policy import POLICY
@@ -13,7 +16,7 @@ from app.sandbox.credentials import SANDBOX_APPID, SANDBOX_PUSH_AES_KEY, SANDBOX
 from app.sandbox.wechat_push import encrypt, sign
 from app.services import media
 from tests.contract.routes import OPERATIONS, Json
-from tests.contract.world import DEPARTMENT, PRIVATE, PUBLIC, Principal, World
+from tests.contract.world import CLOSED_URL, DEPARTMENT, PRIVATE, PUBLIC, Principal, Token, World
 from tests.factories import PASSWORD, Person, make_resident, make_staff
 from tests.media.pictures import encoded, quadrants
 from tests.signing_in import code_of
@@ -30,7 +33,10 @@ DEADLINES = {
 
 @dataclass(frozen=True)
 class Ask:
-    """One request. `caller` replaces the principal by somebody like them, when it uses its caller up."""
+    """One request. `caller` replaces the principal by somebody like them, when it uses its caller up.
+
+    `signed`: by the district, as soon as the bytes are known.
+    """
 
     ids: dict[str, object] = field(default_factory=dict)
     body: object = None
@@ -38,6 +44,7 @@ class Ask:
     form: dict[str, str] = field(default_factory=dict)
     file: bytes | None = None
     caller: Person | None = None
+    signed: bool = False
 
 
 Prepare = Callable[[World, Principal], Awaitable[Ask]]
@@ -131,6 +138,13 @@ def by_the_department(who: Principal) -> Outcome:
     if who.held_at == DEPARTMENT:
         return None
     return 403 if who.covers("grid") else 404
+
+
+def by_a_reporting_key(who: Principal) -> Outcome:
+    """Open311: the key in the header counts, or, for nobody in particular, the one in the form."""
+    if who.token is Token.NONE:
+        return None
+    return None if ApiScope.REPORTS_WRITE in who.scopes and who.covers("grid") else 403
 
 
 # --- What is asked ----------------------------------------------------------------------------------------------
@@ -354,6 +368,92 @@ async def _export(world: World, _: Principal) -> Ask:
     return Ask({"export_id": await world.export(world.people["auditor of the grid"])})
 
 
+async def _new_key(world: World, _: Principal) -> Ask:
+    body = {"name": "平台", "scopes": ["events:read"], "region_id": str(world.places.grid)}
+    return Ask(body=body)
+
+
+def of_key(body: object = None) -> Prepare:
+    """About a key that counts in the grid."""
+
+    async def prepare(world: World, _: Principal) -> Ask:
+        return Ask({"key_id": await world.api_key()}, body)
+
+    return prepare
+
+
+async def _new_endpoint(world: World, _: Principal) -> Ask:
+    return Ask(body={**RECEIVER, "region_id": str(world.places.grid)})
+
+
+def of_endpoint(body: object = None, *, disabled: bool = False) -> Prepare:
+    """About a receiver of what happens in the grid."""
+
+    async def prepare(world: World, _: Principal) -> Ask:
+        return Ask({"endpoint_id": await world.endpoint(disabled=disabled)}, body)
+
+    return prepare
+
+
+async def _delivery(world: World, _: Principal) -> Ask:
+    return Ask({"delivery_id": await world.delivery()})
+
+
+def in_json(**ids: str) -> Prepare:
+    """Open311, in one of its two formats."""
+
+    async def prepare(_: World, __: Principal) -> Ask:
+        return Ask({**ids, "suffix": "json"})
+
+    return prepare
+
+
+async def _open311_report(world: World, _: Principal) -> Ask:
+    point = wgs84_from_gcj02(Point(*world.places.centres[world.places.grid]))
+    form = {
+        "api_key": world.keys["key for reports:write of the street"],
+        "service_code": "garbage",
+        "description": "垃圾堆在路口",
+        "lat": f"{point.lat:.6f}",
+        "long": f"{point.lng:.6f}",
+    }
+    return Ask({"suffix": "json"}, form=form)
+
+
+def of_open311_request(name: str) -> Prepare:
+    """About a public hazard, by the name that the standard has for its id."""
+
+    async def prepare(world: World, _: Principal) -> Ask:
+        return Ask({name: await world.hazard(), "suffix": "json"})
+
+    return prepare
+
+
+async def _district_case(world: World, _: Principal) -> Ask:
+    data = {"category_code": PUBLIC, "region_code": await world.community_code(), "description": "路灯不亮"}
+    return Ask(body=_district("case.created", 1, data, secrets.token_hex(8)), signed=True)
+
+
+def district_says(kind: str, **data: object) -> Prepare:
+    """About a case that the district handed over."""
+
+    async def prepare(world: World, who: Principal) -> Ask:
+        return Ask(body=_district(kind, 1, data, str(await world.hazard())), signed=True)
+
+    return prepare
+
+
+def _district(kind: str, seq: int, data: Json, case: str) -> Json:
+    at = clock.now().isoformat()
+    return {"type": kind, "case": case, "seq": seq, "occurred_at": at, "data": data}
+
+
+async def _watermarks(_: World, __: Principal) -> Ask:
+    empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    named = [{"region_code": "none", "count": 0, "checksum": empty}]
+    return Ask(body={"day": "2026-01-01", "communities": named}, signed=True)
+
+
 async def _push_check(_: World, __: Principal) -> Ask:
     stamp = str(int(time.time()))
     signature = sign(SANDBOX_PUSH_TOKEN, stamp, "7")
@@ -369,6 +469,8 @@ async def _push(_: World, __: Principal) -> Ask:
     return Ask(body={"ToUserName": "gh", "Encrypt": sealed}, query=dict(query))
 
 
+RECEIVER = {"name": "区平台", "url": CLOSED_URL, "event_types": ["region."]}
+WINDOW = {"since": "2026-01-01T00:00:00Z", "until": "2026-01-02T00:00:00Z"}
 UNFIXED = {"outcome": "unfixed", "unfixed_reason": "out_of_scope"}
 REASON = {"reason": "不属于我单位职责"}
 LOOK = {"fields": ["phone"], "reason": "现场找不到隐患位置，需联系"}
@@ -494,6 +596,43 @@ CASES = (
     Case("create_hazard_export", asking({"format": "csv", "reason": "周例会材料"}), everywhere),
     Case("read_hazard_export", _export, only("auditor of the grid")),
     Case("download_hazard_export", _export, only("auditor of the grid")),
+    Case("create_api_key", _new_key, below("grid", otherwise=422)),
+    Case("list_api_keys", asking(), everywhere),
+    Case("read_api_key", of_key(), below("grid")),
+    Case("rotate_api_key", of_key({"overlap_hours": 1}), below("grid")),
+    Case("revoke_api_key", of_key(), below("grid")),
+    Case("create_webhook_endpoint", _new_endpoint, below("grid", otherwise=422)),
+    Case("list_webhook_endpoints", asking(), everywhere),
+    Case("read_webhook_endpoint", of_endpoint(), below("grid")),
+    Case("update_webhook_endpoint", of_endpoint(RECEIVER), below("grid")),
+    Case("rotate_webhook_secret", of_endpoint({"overlap_hours": 1}), below("grid")),
+    Case("enable_webhook_endpoint", of_endpoint(disabled=True), below("grid")),
+    Case("disable_webhook_endpoint", of_endpoint(), below("grid")),
+    Case("ping_webhook_endpoint", of_endpoint(), below("grid")),
+    Case("replay_webhook_endpoint", of_endpoint(WINDOW), below("grid")),
+    Case("list_webhook_deliveries", asking(), everywhere),
+    Case("read_webhook_delivery", _delivery, below("grid")),
+    Case("retry_webhook_delivery", _delivery, below("grid")),
+    Case("read_open311_discovery", in_json(), everywhere),
+    Case("list_open311_services", in_json(), everywhere),
+    Case("read_open311_service", in_json(service_code="street_lighting"), everywhere),
+    Case("create_open311_request", _open311_report, by_a_reporting_key),
+    Case("read_open311_token", of_open311_request("token"), everywhere),
+    Case("list_open311_requests", in_json(), everywhere),
+    Case("read_open311_request", of_open311_request("service_request_id"), everywhere),
+    Case("list_events", asking(), everywhere),
+    Case("receive_district_event", _district_case, everywhere, "a case"),
+    Case("receive_district_event", district_says("case.replied", text="请尽快办理"), everywhere, "a reply"),
+    Case(
+        "receive_district_event",
+        district_says("case.status_changed", status="received", note="已派发"),
+        everywhere,
+        "a status",
+    ),
+    Case("compare_district_watermarks", _watermarks, everywhere),
+    Case("read_watermarks", asking(day="2026-11-20"), everywhere),
+    Case("read_code_mappings", asking(), everywhere),
+    Case("replace_code_mappings", asking({"mappings": []}), everywhere),
     Case("stream_events", asking(), everywhere),
     Case("verify_wechat_push", _push_check, everywhere),
     Case("receive_wechat_push", _push, everywhere),

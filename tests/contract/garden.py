@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from uuid import UUID
 
 import httpx
 from starlette.types import ASGIApp
@@ -40,6 +41,10 @@ WORDS_FOR_ALL = {
     ("check_in_hazard", "note"),
     ("dispute_hazard", "reason"),
     ("reject_hazard", "note"),
+    ("create_open311_request", "description"),
+    ("receive_district_event a case", "description"),
+    ("receive_district_event a reply", "text"),
+    ("receive_district_event a status", "note"),
 }
 """What residents may read of each other's hazards once it passed the content check."""
 
@@ -108,8 +113,8 @@ _OF_FIELD: dict[str, Callable[[], str]] = {
     "new_password": lambda: f"canary{next(_numbers)} quiet teapots",
     "username": lambda: f"canary{next(_numbers)}",
 }
-_KEPT_OPEN = {"username", "name", "name_en", "purpose", "version"}
-"""Names of accounts and places are no secret, and the code of a consent is one of ours."""
+_KEPT_OPEN = {"username", "name", "name_en", "purpose", "version", "case"}
+"""Names of accounts and places are no secret, the code of a consent is one of ours, and the id of a case one of theirs."""
 
 
 @dataclass
@@ -265,6 +270,9 @@ class _Bed:
         ask, headers = await self._ask()
         if self.operation.body is None or ask.file:
             return
+        if ask.form or ask.signed:
+            await self._plant_for_systems(ask, headers)
+            return
         body = dict(ask.body) if isinstance(ask.body, dict) else {}
         for name in _words_of(self.operation):
             body[name] = self.garden.canary(self.case.name, name, f"body.{name}")
@@ -274,6 +282,26 @@ class _Bed:
         self.garden.remember(planted, answer)
         if body != (ask.body or {}):
             self.garden.taken.add(self.case.operation)
+
+    async def _plant_for_systems(self, ask: Ask, headers: Mapping[str, str]) -> None:
+        """The words of a form of Open311, or of what the district says about a case."""
+        body = dict(ask.body) if isinstance(ask.body, dict) else {}
+        data = body.get("data", {})
+        said = {
+            name: self.garden.canary(self.case.name, name, f"data.{name}") for name in data if name in _FREE
+        }
+        form = {
+            name: self.garden.canary(self.case.name, name, f"form.{name}") for name in _FORM_WORDS if ask.form
+        }
+        planted = _with(ask, body=body | {"data": data | said} if said else ask.body, form=ask.form | form)
+        answer = await self._send(planted, headers)
+        assert answer.status < 300, (self.case.name, answer.text)
+        if said or form:
+            self.garden.taken.add(self.case.operation)
+        made = json.loads(answer.text)
+        hazard_id = made[0]["service_request_id"] if form else body.get("case", "")
+        if is_uuid(hazard_id):
+            self.garden.ids["hazard_id"].append(hazard_id)
 
     async def _plant_in_headers(self, ask: Ask, headers: Mapping[str, str]) -> None:
         planted = {
@@ -399,8 +427,26 @@ _FREE = {"description", "address", "note", "reason", "comment", "text", "nicknam
 }
 
 
+_FORM_WORDS = ("description", "address_string", "first_name", "last_name", "email", "phone", "device_id")
+
+
+def is_uuid(text: str) -> bool:
+    """Whether a text is the id of something of ours."""
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
+
+
 def _with(ask: Ask, **changes: object) -> Ask:
-    kept = {"ids": ask.ids, "body": ask.body, "query": ask.query, "form": ask.form, "file": ask.file}
+    kept = {
+        "ids": ask.ids,
+        "body": ask.body,
+        "query": ask.query,
+        "form": ask.form,
+        "file": ask.file,
+        "signed": ask.signed,
+    }
     return Ask(**(kept | changes))  # type: ignore[arg-type]
 
 

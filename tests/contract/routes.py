@@ -32,6 +32,11 @@ class Described:
         return content
 
     @property
+    def is_open311(self) -> bool:
+        """Whether it answers and refuses as GeoReport v2 says: ids are any text, refusals are `errors`."""
+        return "open311" in self.details["tags"]
+
+    @property
     def ids(self) -> list[str]:
         """The parameters of the path that name something by its id."""
         return [

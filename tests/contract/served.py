@@ -46,10 +46,15 @@ async def _known(world: World) -> dict[str, object]:
         "region_id": [world.places.grid, world.places.building, world.places.far_grid],
         "resident_id": [world.known_resident],
         "notification_id": [await world.notification(world.reporter)],
+        "key_id": [await world.api_key() for _ in range(3)],
+        "endpoint_id": [await world.endpoint(disabled=disabled) for disabled in (True, False)],
+        "delivery_id": [await world.delivery()],
+        "service_request_id": hazards[:3],
         "export_id": [await world.export(world.people["district_admin of the street"])],
     }
     return {
         "tokens": {name: person.token for name, person in world.people.items()},
+        "keys": dict(world.keys),
         "spare_tokens": [(await make_resident(world.places.community)).token for _ in range(_SPARE)],
         "ids": {name: [str(each) for each in found] for name, found in ids.items()},
     }

@@ -65,8 +65,9 @@ def test_every_operation_that_takes_words_has_taken_them(garden: Garden) -> None
     assert len(garden.planted) > 2_000
     assert garden.taken == {
         "add_hazard_comment", "call_street", "change_my_password", "check_in_hazard", "claim_household",
-        "create_hazard_export", "create_staff", "dispatch_hazard", "dispute_hazard", "file_hazard", "rate_hazard",
-        "refuse_hazard", "reject_hazard", "resolve_hazard", "reveal_hazard_reporter", "reveal_resident", "review_hazard",
+        "create_hazard_export", "create_open311_request", "create_staff", "dispatch_hazard", "dispute_hazard",
+        "file_hazard", "rate_hazard", "receive_district_event", "refuse_hazard", "reject_hazard", "resolve_hazard",
+        "reveal_hazard_reporter", "reveal_resident", "review_hazard",
         "set_my_identity", "update_me",
     }  # fmt: skip
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from starlette.types import ASGIApp
 
+from app.models.api_keys import ApiScope
 from app.models.staff import Role
 from app.policy import POLICY
 from tests.contract.asking import send
@@ -33,8 +34,14 @@ def test_everybody_is_there() -> None:
     for who in PRINCIPALS:
         held[who.role].add(who.held_at)
     assert all(len(places) >= 2 for role, places in held.items() if role is not None)
-    assert len(PRINCIPALS) == len({who.name for who in PRINCIPALS}) == 55
-    assert len(PRINCIPALS) * len(CASES) > 5000
+    assert len(PRINCIPALS) == len({who.name for who in PRINCIPALS}) == 74
+    assert len(PRINCIPALS) * len(CASES) > 9000
+    for scope in ApiScope:
+        assert {who.held_at for who in PRINCIPALS if who.scopes == {scope}} == {
+            "grid",
+            "street",
+            "far_street",
+        }
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])

@@ -2,7 +2,7 @@
 
 import itertools
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -11,19 +11,30 @@ from uuid import UUID
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import clock, totp
+from app import api_key_format, clock, standard_webhooks, totp
 from app.auth import Caller
 from app.crypto import new_token
 from app.db import database
 from app.ids import new_id
 from app.keys import keyring, seal
+from app.models.api_keys import ApiKey, ApiScope
+from app.models.events import Event
 from app.models.hazard_exports import ExportFormat, ExportStatus, HazardExport
 from app.models.hazards import Hazard, HazardOutcome, HazardStatus, PublicState, UnfixedReason
 from app.models.households import HouseholdRelation
 from app.models.media import MediaPurpose
 from app.models.notifications import Notification, NotificationStatus
+from app.models.regions import Region
 from app.models.sessions import LoginSession, PrincipalKind
 from app.models.staff import Grant, Role, Staff, StaffStatus
+from app.models.webhooks import (
+    DeliveryStatus,
+    DisabledReason,
+    EndpointStatus,
+    WebhookDelivery,
+    WebhookEndpoint,
+    WebhookSecret,
+)
 from app.outside import outside
 from app.policy import Duty
 from app.schemas.base import Coordinates
@@ -54,6 +65,7 @@ DEPARTMENT, OTHER_DEPARTMENT = "department", "other department"
 PUBLIC, PRIVATE = "fire_passage_blocked", "elderly_in_danger"
 _REGIONAL = [role for role in Role if role is not Role.DEPARTMENT_OFFICER]
 _HELD_AT = ("grid", "community", "street", "far_street", "neighbour", "building")
+CLOSED_URL = "http://127.0.0.1:9/hook"
 _numbers = itertools.count(1)
 
 
@@ -63,11 +75,16 @@ class Token(StrEnum):
     NONE = "none"
     GOOD = "good"
     BAD = "bad"
+    ELSEWHERE = "elsewhere"
+    """A good key that is sent from an address where it does not count."""
 
 
 @dataclass(frozen=True)
 class Principal:
-    """Somebody who calls. `held_at` is where staff hold their role: a region of `PARENT`, or an organisation."""
+    """Somebody who calls. `held_at` is where staff hold their role: a region of `PARENT`, or an organisation.
+
+    A system has `scopes` and calls with a key that counts at `held_at`.
+    """
 
     name: str
     token: Token = Token.GOOD
@@ -76,11 +93,12 @@ class Principal:
     resident: str | None = None
     owes: Duty | None = None
     stepped_up: bool = True
+    scopes: frozenset[ApiScope] = frozenset()
 
     @property
     def is_staff(self) -> bool:
         """With a token that is good."""
-        return self.token is Token.GOOD and self.resident is None
+        return self.token is Token.GOOD and self.resident is None and not self.scopes
 
     def covers(self, region: str) -> bool:
         """Whether their role is held at this region or anywhere above it."""
@@ -117,6 +135,18 @@ PRINCIPALS = (
         Principal(f"officer of the {at}", role=Role.DEPARTMENT_OFFICER, held_at=at)
         for at in (DEPARTMENT, OTHER_DEPARTMENT)
     ),
+    *(
+        Principal(f"key for {scope} of the {at}", held_at=at, scopes=frozenset({scope}))
+        for scope in ApiScope
+        for at in ("grid", "street", "far_street")
+    ),
+    Principal("key for everything", held_at="district", scopes=frozenset(ApiScope)),
+    Principal("key from elsewhere", Token.ELSEWHERE, held_at="grid", scopes=frozenset(ApiScope)),
+    Principal("garbage key", Token.BAD),
+    Principal("unknown key", Token.BAD),
+    Principal("revoked key", Token.BAD),
+    Principal("expired key", Token.BAD),
+    Principal("key with a token", Token.BAD),
 )
 NAMED = {principal.name: principal for principal in PRINCIPALS}
 
@@ -129,6 +159,7 @@ class World:
     department: UUID
     other_department: UUID
     people: Mapping[str, Person]
+    keys: Mapping[str, str]
     worker: Person
     manager: Person
     dispatcher: Person
@@ -146,6 +177,9 @@ class World:
         """What their requests carry."""
         if principal.token is Token.NONE:
             return {}
+        if principal.name in self.keys:
+            with_token = self.reporter.headers if principal.name == "key with a token" else {}
+            return {"X-API-Key": self.keys[principal.name], **with_token}
         return self.people[principal.name].headers
 
     @property
@@ -165,6 +199,57 @@ class World:
                 .where(LoginSession.principal_id.in_(ids))
                 .values(stepped_up_at=clock.now())
             )
+
+    async def community_code(self) -> str:
+        """What the district calls the community."""
+        async with database.reading() as session:
+            return (
+                await session.scalars(select(Region.code).where(Region.id == self.places.community))
+            ).one()
+
+    async def api_key(self, at: str = "grid") -> UUID:
+        """A key of somebody else's system."""
+        return (await _make_key(self.region(at), [ApiScope.EVENTS_READ]))[0]
+
+    async def endpoint(self, *, disabled: bool = False) -> UUID:
+        """A receiver of what happens in the grid, where nobody listens."""
+        row = WebhookEndpoint(
+            id=new_id(),
+            name="区平台",
+            url=CLOSED_URL,
+            event_types=["region."],
+            region_id=self.places.grid,
+            event_seq=0,
+        )
+        if disabled:
+            row.status, row.disabled_reason = EndpointStatus.DISABLED, DisabledReason.BY_STAFF
+        secret = WebhookSecret(id=new_id(), created_at=clock.now(), endpoint_id=row.id)
+        seal(secret, "secret", standard_webhooks.new_secret())
+        async with database.transaction() as session:
+            session.add(row)
+            await session.flush()
+            session.add(secret)
+        return row.id
+
+    async def delivery(self) -> UUID:
+        """A dead letter for such a receiver."""
+        hazard_id, endpoint_id = await self.hazard(), await self.endpoint(disabled=True)
+        async with database.transaction() as session:
+            event = (await session.scalars(select(Event).where(Event.subject_id == hazard_id).limit(1))).one()
+            row = WebhookDelivery(
+                id=new_id(),
+                endpoint_id=endpoint_id,
+                event_id=event.id,
+                type=event.type,
+                subject_id=hazard_id,
+                position=event.position or 1,
+                status=DeliveryStatus.DEAD,
+                ready=False,
+                next_at=clock.now(),
+                finished_at=clock.now(),
+            )
+            session.add(row)
+        return row.id
 
     async def twin(self, principal: Principal) -> Person:
         """Somebody just like them, for a request that uses its caller up."""
@@ -310,7 +395,9 @@ async def make_world() -> World:
     places = await make_regions()
     departments = await make_organisation(places.district), await make_organisation(places.district)
     people = {
-        each.name: await _person(places, departments, each) for each in PRINCIPALS if each.token is Token.GOOD
+        each.name: await _person(places, departments, each)
+        for each in PRINCIPALS
+        if each.token is Token.GOOD and not each.scopes
     } | await _strangers(places)
     worker = await make_staff(Role.GRID_WORKER, places.community)
     spare_worker = await make_staff(Role.GRID_WORKER, places.community)
@@ -326,6 +413,7 @@ async def make_world() -> World:
         department=departments[0],
         other_department=departments[1],
         people=people,
+        keys=await _keys(places),
         worker=worker,
         manager=manager,
         dispatcher=dispatcher,
@@ -393,6 +481,54 @@ async def _strangers(places: Places) -> dict[str, Person]:
         "disabled staff": disabled,
         "deleted resident": gone,
     }
+
+
+async def _keys(places: Places) -> dict[str, str]:
+    """The keys of all systems that call, good and bad."""
+    good = {each.name: each for each in PRINCIPALS if each.scopes}
+    keys = {
+        name: (
+            await _make_key(
+                getattr(places, each.held_at or ""),
+                sorted(each.scopes),
+                addresses=["203.0.113.0/28"] if each.token is Token.ELSEWHERE else [],
+            )
+        )[1]
+        for name, each in good.items()
+    }
+    everything = list(ApiScope)
+    revoked_id, revoked = await _make_key(places.district, everything)
+    expired_id, expired = await _make_key(places.district, everything)
+    async with database.transaction() as session:
+        (await session.get_one(ApiKey, revoked_id)).revoke(clock.now())
+        (await session.get_one(ApiKey, expired_id)).retire(_an_hour_ago())
+    return keys | {
+        "garbage key": "jck_test_" + secrets.token_urlsafe(40),
+        "unknown key": api_key_format.new_key().text,
+        "revoked key": revoked,
+        "expired key": expired,
+        "key with a token": keys["key for everything"],
+    }
+
+
+async def _make_key(
+    region_id: UUID, scopes: Sequence[ApiScope], addresses: Sequence[str] = ()
+) -> tuple[UUID, str]:
+    made = api_key_format.new_key()
+    row = ApiKey(
+        id=new_id(),
+        name="平台",
+        name_part=made.name_part,
+        digest=keyring.token_digest(made.text),
+        last4=made.text[-4:],
+        scopes=[scope.value for scope in scopes],
+        region_id=region_id,
+        addresses=list(addresses),
+        event_seq=0,
+    )
+    async with database.transaction() as session:
+        session.add(row)
+    return row.id, made.text
 
 
 def _an_hour_ago() -> datetime:

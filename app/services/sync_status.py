@@ -1,0 +1,56 @@
+"""How the exchange with the outside stands, in numbers: for operators."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.models.sync import InboundEvent
+from app.models.webhooks import DeliveryStatus, WebhookDelivery, WebhookEndpoint
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointState:
+    """One receiver of ours. `oldest` is when the oldest delivery that still waits was queued."""
+
+    name: str
+    status: str
+    failing_since: datetime | None
+    counts: dict[str, int]
+    oldest: datetime | None
+
+
+async def inbound(session: AsyncSession) -> dict[str, int]:
+    """Events of the district by status."""
+    rows = await session.execute(
+        select(InboundEvent.status, func.count().label("number")).group_by(InboundEvent.status)
+    )
+    return {row.status.value: row.number for row in rows}
+
+
+async def outbound(session: AsyncSession) -> list[EndpointState]:
+    """Every receiver with its deliveries by status."""
+    states = []
+    for endpoint in await session.scalars(select(WebhookEndpoint).order_by(WebhookEndpoint.id)):
+        rows = await session.execute(
+            select(
+                WebhookDelivery.status,
+                func.count().label("number"),
+                func.min(WebhookDelivery.created_at).label("oldest"),
+            )
+            .where(WebhookDelivery.endpoint_id == endpoint.id)
+            .group_by(WebhookDelivery.status)
+        )
+        found = {row.status: (row.number, row.oldest) for row in rows}
+        waiting = found.get(DeliveryStatus.QUEUED)
+        states.append(
+            EndpointState(
+                endpoint.name,
+                endpoint.status.value,
+                endpoint.failing_since,
+                {status.value: found[status][0] for status in DeliveryStatus if status in found},
+                waiting[1] if waiting else None,
+            )
+        )
+    return states

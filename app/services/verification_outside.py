@@ -1,0 +1,93 @@
+"""Invariants of what is exchanged with the outside: deliveries in order, and every number of the district applied once."""
+
+from sqlalchemy import exists, func, select
+from sqlalchemy.orm import aliased
+
+from app.models.events import Event
+from app.models.sync import InboundEvent, InboundStatus, SyncCase
+from app.models.webhooks import DeliveryStatus, WebhookAttempt, WebhookDelivery
+from app.services.verification_checks import Check, each, rows
+
+_Other = aliased(WebhookDelivery)
+_same_stream = (
+    (_Other.endpoint_id == WebhookDelivery.endpoint_id)
+    & (_Other.subject_id == WebhookDelivery.subject_id)
+    & (_Other.status == DeliveryStatus.QUEUED)
+)
+_earlier = exists().where(_same_stream, _Other.position < WebhookDelivery.position)
+_queued = WebhookDelivery.status == DeliveryStatus.QUEUED
+
+
+def _events() -> Check:
+    query = (
+        select(WebhookDelivery.id, WebhookDelivery.position, Event.position.label("event"))
+        .outerjoin(Event, Event.id == WebhookDelivery.event_id)
+        .where(Event.position.is_distinct_from(WebhookDelivery.position))
+    )
+    return Check(
+        "webhooks.events",
+        "every delivery is about a placed event and has its position",
+        rows("webhook_deliveries", query),
+    )
+
+
+def _applied() -> Check:
+    """Numbers up to `applied_seq` are all there and over, those behind it wait."""
+    over = func.count().filter(InboundEvent.status != InboundStatus.PARKED)
+    last = func.coalesce(func.max(InboundEvent.seq).filter(InboundEvent.status != InboundStatus.PARKED), 0)
+    query = (
+        select(SyncCase.id, SyncCase.applied_seq, over.label("over"), last.label("last"))
+        .outerjoin(InboundEvent, InboundEvent.case_id == SyncCase.id)
+        .group_by(SyncCase.id, SyncCase.applied_seq)
+        .having((over != SyncCase.applied_seq) | (last != SyncCase.applied_seq))
+    )
+    return Check(
+        "sync.applied",
+        "the events of every case of the district are applied in order, without a gap",
+        rows("sync_cases", query),
+    )
+
+
+CHECKS = (
+    _events(),
+    Check(
+        "webhooks.order",
+        "for every endpoint and subject the earliest that waits is ready, and no other",
+        each(
+            WebhookDelivery,
+            {
+                "waits, is the earliest, and is not ready": _queued & ~WebhookDelivery.ready & ~_earlier,
+                "is ready before an earlier one is over": _queued & WebhookDelivery.ready & _earlier,
+            },
+        ),
+    ),
+    Check(
+        "webhooks.ends",
+        "a delivery is over once: with a time, without a lease, without kept words",
+        each(
+            WebhookDelivery,
+            {
+                "is over without a time": ~_queued & WebhookDelivery.finished_at.is_(None),
+                "is over and held": ~_queued & WebhookDelivery.lease_token.is_not(None),
+                "is over and keeps words": ~_queued & WebhookDelivery.body_sealed.is_not(None),
+                "waits and has ended": _queued & WebhookDelivery.finished_at.is_not(None),
+            },
+        ),
+    ),
+    Check(
+        "webhooks.tries",
+        "a delivered one has a try that was answered with 2xx",
+        each(
+            WebhookDelivery,
+            {
+                "was delivered by no try": (WebhookDelivery.status == DeliveryStatus.DELIVERED)
+                & ~exists().where(
+                    WebhookAttempt.delivery_id == WebhookDelivery.id,
+                    WebhookAttempt.status_code >= 200,
+                    WebhookAttempt.status_code < 300,
+                )
+            },
+        ),
+    ),
+    _applied(),
+)

@@ -1,0 +1,229 @@
+"""Receivers of our webhooks: created with a secret that is shown once, rotated, switched off and on, tested."""
+
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app import clock, events, idempotency, pagination, standard_webhooks
+from app.auth import SYSTEM, Caller
+from app.db import database, signal_after_commit
+from app.errors import InvalidInput, NotFound, VersionConflict
+from app.events import Place
+from app.ids import new_id
+from app.keys import seal, unseal
+from app.models.base import JsonObject
+from app.models.events import Audience
+from app.models.webhooks import DisabledReason, WebhookEndpoint, WebhookSecret
+from app.outside import outside
+from app.schemas.base import Page
+from app.schemas.webhooks import (
+    WebhookEndpointCreate,
+    WebhookEndpointCreated,
+    WebhookEndpointRead,
+    WebhookEndpointUpdate,
+    WebhookPinged,
+    WebhookSecretRotate,
+)
+from app.services import scopes
+from app.services.webhook_payloads import ping_body
+
+TOPIC = "webhooks"
+_LIST = "list_webhook_endpoints"
+_CHANGE = "update_webhook_endpoint"
+_TOLERATED = timedelta(hours=120)
+_BETWEEN_NOTICES = timedelta(hours=1)
+_MOST_SECRETS = 5
+
+
+async def create(
+    session: AsyncSession, caller: Caller, body: WebhookEndpointCreate
+) -> WebhookEndpointCreated:
+    """A receiver for a region that the caller administers. The URL was checked before."""
+    if not await scopes.covers(session, caller.scope("create_webhook_endpoint"), body.region_id):
+        raise InvalidInput.of(
+            ("body", "region_id"), "unknown_region", "is not one of your regions", "不是您管理的区域"
+        )
+    endpoint = WebhookEndpoint(
+        id=new_id(),
+        created_at=clock.now(),
+        created_by=caller.id,
+        event_seq=0,
+        **body.model_dump(),
+    )
+    session.add(endpoint)
+    await session.flush()
+    secret = _add_secret(session, endpoint)
+    _record(session, caller, endpoint, "webhook_endpoint.created")
+    return _created(session, endpoint, secret)
+
+
+async def update(
+    session: AsyncSession, caller: Caller, endpoint_id: UUID, body: WebhookEndpointUpdate, version: int | None
+) -> WebhookEndpointRead:
+    """Another receiver or other events."""
+    endpoint = await lock(session, caller, endpoint_id)
+    if version is not None and version != endpoint.version:
+        raise VersionConflict
+    endpoint.revise(**body.model_dump())
+    _record(session, caller, endpoint, "webhook_endpoint.updated")
+    return WebhookEndpointRead.model_validate(endpoint)
+
+
+async def rotate_secret(
+    session: AsyncSession, caller: Caller, endpoint_id: UUID, body: WebhookSecretRotate
+) -> WebhookEndpointCreated:
+    """A new secret; the old ones, four at most, sign beside it until the overlap is over."""
+    endpoint = await lock(session, caller, endpoint_id)
+    now = clock.now()
+    ends_at = now + timedelta(hours=body.overlap_hours)
+    for age, old in enumerate(await secrets(session, endpoint.id), start=1):
+        old.expires_at = min(old.expires_at or ends_at, ends_at) if age < _MOST_SECRETS else now
+    secret = _add_secret(session, endpoint)
+    _record(session, caller, endpoint, "webhook_endpoint.secret_rotated")
+    return _created(session, endpoint, secret)
+
+
+async def enable(session: AsyncSession, caller: Caller, endpoint_id: UUID) -> WebhookEndpointRead:
+    """Send again; what waited goes first."""
+    endpoint = await lock(session, caller, endpoint_id)
+    endpoint.enable()
+    _record(session, caller, endpoint, "webhook_endpoint.enabled")
+    signal_after_commit(session, TOPIC)
+    return WebhookEndpointRead.model_validate(endpoint)
+
+
+async def disable(session: AsyncSession, caller: Caller, endpoint_id: UUID) -> WebhookEndpointRead:
+    """Send nothing more. What happens meanwhile waits."""
+    endpoint = await lock(session, caller, endpoint_id)
+    endpoint.disable(DisabledReason.BY_STAFF)
+    _record(session, caller, endpoint, "webhook_endpoint.disabled")
+    return WebhookEndpointRead.model_validate(endpoint)
+
+
+async def note(session: AsyncSession, endpoint_id: UUID, *, gone: bool, succeeded: bool, died: bool) -> None:
+    """What tries say about the endpoint: 410 ends it at once, five days of nothing but failures end it too.
+
+    `died`: a delivery had its last try. Its administrators are told, at most once an hour.
+    """
+    endpoint = await session.scalar(
+        select(WebhookEndpoint).where(WebhookEndpoint.id == endpoint_id).with_for_update()
+    )
+    if endpoint is None:
+        return
+    now = clock.now()
+    endpoint.note(succeeded, now)
+    failed_for_long = endpoint.failing_since is not None and now - endpoint.failing_since >= _TOLERATED
+    if died and (endpoint.dead_told_at is None or now - endpoint.dead_told_at >= _BETWEEN_NOTICES):
+        endpoint.dead_told_at = now
+        _tell(session, endpoint, "webhook_endpoint.gave_up", {})
+    if endpoint.is_active and (gone or failed_for_long):
+        reason = DisabledReason.GONE if gone else DisabledReason.FAILING
+        endpoint.disable(reason)
+        _tell(session, endpoint, "webhook_endpoint.disabled", {"reason": reason})
+
+
+async def ping(caller: Caller, endpoint_id: UUID, repeat: idempotency.Request | None) -> WebhookPinged:
+    """Send a signed test message now and tell what came back. Nothing is queued."""
+    async with database.reading() as session:
+        if repeat is not None:
+            await idempotency.replay_if_done(session, repeat)
+        endpoint = await find(session, caller, endpoint_id, "ping_webhook_endpoint")
+        keys = await signing_keys(session, endpoint.id)
+    body = ping_body(endpoint.id)
+    headers = standard_webhooks.headers(f"msg_{new_id()}", clock.now(), body, keys)
+    outcome = await outside.outbound.post(endpoint.url, headers, body)
+    pinged = WebhookPinged(
+        status_code=outcome.status,
+        error=outcome.error,
+        duration_ms=outcome.duration_ms,
+        excerpt=outcome.excerpt,
+    )
+    async with database.transaction() as session:
+        if repeat is not None:
+            await idempotency.claim(session, repeat)
+        _record(session, caller, await lock(session, caller, endpoint_id), "webhook_endpoint.pinged")
+        await idempotency.keep(session, 200, pinged.model_dump_json().encode(), "application/json")
+    return pinged
+
+
+async def page(
+    session: AsyncSession, caller: Caller, limit: int, cursor: str | None
+) -> Page[WebhookEndpointRead]:
+    """The endpoints of the caller's regions, newest first."""
+    last = pagination.decode_id(_LIST, cursor)
+    query = select(WebhookEndpoint).where(scopes.within(WebhookEndpoint.region_id, caller.scope(_LIST)))
+    if last is not None:
+        query = query.where(WebhookEndpoint.id < last)
+    rows = list(await session.scalars(query.order_by(WebhookEndpoint.id.desc()).limit(limit + 1)))
+    more = pagination.encode(_LIST, str(rows[limit - 1].id)) if len(rows) > limit else None
+    items = [WebhookEndpointRead.model_validate(row) for row in rows[:limit]]
+    return Page(items=items, next_cursor=more)
+
+
+async def find(session: AsyncSession, caller: Caller, endpoint_id: UUID, operation: str) -> WebhookEndpoint:
+    """One endpoint of the caller's regions."""
+    endpoint = await session.scalar(
+        select(WebhookEndpoint).where(
+            WebhookEndpoint.id == endpoint_id,
+            scopes.within(WebhookEndpoint.region_id, caller.scope(operation)),
+        )
+    )
+    if endpoint is None:
+        raise NotFound
+    return endpoint
+
+
+async def lock(session: AsyncSession, caller: Caller, endpoint_id: UUID) -> WebhookEndpoint:
+    """The same to change it."""
+    await find(session, caller, endpoint_id, _CHANGE)
+    return (
+        await session.scalars(
+            select(WebhookEndpoint).where(WebhookEndpoint.id == endpoint_id).with_for_update()
+        )
+    ).one()
+
+
+async def secrets(session: AsyncSession, endpoint_id: UUID) -> list[WebhookSecret]:
+    """The secrets in force, the newest first."""
+    rows = await session.scalars(
+        select(WebhookSecret)
+        .where(
+            WebhookSecret.endpoint_id == endpoint_id,
+            or_(WebhookSecret.expires_at.is_(None), WebhookSecret.expires_at > clock.now()),
+        )
+        .order_by(WebhookSecret.id.desc())
+    )
+    return list(rows)
+
+
+async def signing_keys(session: AsyncSession, endpoint_id: UUID) -> list[bytes]:
+    """The bytes of the secrets in force."""
+    rows = await secrets(session, endpoint_id)
+    return [standard_webhooks.key_of(unseal(row, "secret") or "") for row in rows]
+
+
+def _add_secret(session: AsyncSession, endpoint: WebhookEndpoint) -> str:
+    secret = standard_webhooks.new_secret()
+    row = WebhookSecret(id=new_id(), created_at=clock.now(), endpoint_id=endpoint.id)
+    seal(row, "secret", secret)
+    session.add(row)
+    return secret
+
+
+def _created(session: AsyncSession, endpoint: WebhookEndpoint, secret: str) -> WebhookEndpointCreated:
+    idempotency.mask_when_replayed(session, "secret")
+    read = WebhookEndpointRead.model_validate(endpoint)
+    return WebhookEndpointCreated(**read.model_dump(), secret=secret)
+
+
+def _tell(session: AsyncSession, endpoint: WebhookEndpoint, type_: str, facts: JsonObject) -> None:
+    """Something that its administrators have to hear of."""
+    place = Place(None, endpoint.region_id)
+    events.record(session, SYSTEM, endpoint, type_, audience=Audience.STAFF, place=place, payload=facts)
+
+
+def _record(session: AsyncSession, caller: Caller, endpoint: WebhookEndpoint, type_: str) -> None:
+    place = Place(None, endpoint.region_id)
+    events.record(session, caller, endpoint, type_, audience=Audience.AUDIT, place=place)
