@@ -24,6 +24,7 @@ from app.models.media import MediaPurpose
 from app.models.notifications import Notification, NotificationStatus
 from app.models.sessions import LoginSession, PrincipalKind
 from app.models.staff import Grant, Role, Staff, StaffStatus
+from app.models.subscriptions import Subscription, SubscriptionKind
 from app.outside import outside
 from app.policy import Duty
 from app.schemas.base import Coordinates
@@ -240,6 +241,20 @@ class World:
             grant = await session.scalar(select(Grant.id).where(Grant.staff_id == person.id))
         assert grant is not None
         return person, grant
+
+    async def subscription(self, who: Person, kind: PrincipalKind) -> UUID:
+        """Something that somebody follows."""
+        row = Subscription(
+            id=new_id(),
+            subscriber_kind=kind,
+            subscriber_id=who.id,
+            kind=SubscriptionKind.REGION,
+            region_id=self.places.grid,
+            target=f"test:{next(_numbers)}",
+        )
+        async with database.transaction() as session:
+            session.add(row)
+        return row.id
 
     async def notification(self, person: Person) -> UUID:
         """Something that one person was told."""
