@@ -97,6 +97,7 @@ async def _without_pictures(hazard_id: str) -> None:
         )
 
 
+@pytest.mark.slow
 async def test_a_district_goes_into_an_empty_one_and_comes_out_the_same(world: World, tmp_path: Path) -> None:
     """On to a third one besides: from PostgreSQL into SQLite and back when this runs on PostgreSQL."""
     second = await _empty(world, tmp_path / "second", _sqlite(tmp_path))
