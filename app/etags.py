@@ -15,12 +15,16 @@ NOT_MODIFIED: dict[int | str, dict[str, object]] = {304: {"description": "The co
 
 def answer(body: BaseModel, if_none_match: str | None) -> Response:
     """`body` as JSON with its tag, or an empty 304. A kept copy is asked about before each use."""
-    content = body.model_dump_json().encode()
+    return answer_content(body.model_dump_json().encode(), "application/json", if_none_match)
+
+
+def answer_content(content: bytes, media_type: str, if_none_match: str | None) -> Response:
+    """The same for a document of any kind."""
     tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
     headers = {"ETag": tag, "Cache-Control": "public, no-cache"}
     if tag in _tags(if_none_match or ""):
         return Response(status_code=304, headers=headers)
-    return Response(content, media_type="application/json", headers=headers)
+    return Response(content, media_type=media_type, headers=headers)
 
 
 def _tags(header: str) -> list[str]:

@@ -31,6 +31,9 @@ _CHUNK_BYTES = 256 * 1024
 _MAX_WAIT_SECONDS = 15.0
 _RETRY_AFTER_SECONDS = 5
 _HEAD_BYTES = 16
+_START, _SCAN, _END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+# JFIF header, quantisation and Huffman tables, frame, restart interval (ITU-T T.81, table B.1).
+_PICTURE_MARKERS = frozenset(bytes((0xFF, code)) for code in (0xE0, 0xDB, 0xC4, 0xC0, 0xC1, 0xC2, 0xDD))
 
 
 class UnsupportedImage(UnsupportedMediaType):
@@ -103,6 +106,18 @@ class Processed:
     thumbnail: Rendition
     gps_wgs84: Point | None
     taken_at: datetime | None
+
+
+def is_bare(jpeg: bytes) -> bool:
+    """Whether a JPEG has nothing in it or behind it but the picture: what we make, and what needs no developing."""
+    at, left = 2, jpeg[:2] == _START and jpeg[-2:] == _END
+    while left:
+        marker, length = jpeg[at : at + 2], int.from_bytes(jpeg[at + 2 : at + 4])
+        if marker == _SCAN:
+            return jpeg.find(_END, at) == len(jpeg) - len(_END)
+        left = length >= 2 and marker in _PICTURE_MARKERS
+        at += 2 + length
+    return False
 
 
 class Imaging:

@@ -21,6 +21,7 @@ from app.openapi import document
 from app.outside import SANDBOX_PATH, outside
 from app.routers import (
     api_keys,
+    cases,
     consents,
     events,
     hazard_categories,
@@ -38,6 +39,7 @@ from app.routers import (
     sessions,
     staff,
     stream,
+    subscriptions,
     sync,
     webhooks,
     wechat,
@@ -63,11 +65,13 @@ ROUTERS = (
     hazard_exports.router,
     api_keys.router,
     events.router,
+    cases.router,
     sync.router,
     open311.router,
     webhooks.endpoints,
     webhooks.deliveries,
     notifications.router,
+    subscriptions.router,
     stream.router,
     wechat.router,
 )

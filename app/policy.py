@@ -162,6 +162,7 @@ POLICY: dict[str, Rule] = {
     "list_hazards": _both(CASE_READERS),
     "list_nearby_hazards": _both(CASE_READERS),
     "read_hazard_map": _anyone(),
+    "read_hazard_feed": _anyone(),
     "read_hazard": _both(CASE_READERS),
     "read_hazard_timeline": _both(CASE_READERS),
     "support_hazard": _resident(),
@@ -186,6 +187,10 @@ POLICY: dict[str, Rule] = {
     "create_hazard_export": _staff(OVERSEERS, step_up=True),
     "read_hazard_export": _staff(OVERSEERS),
     "download_hazard_export": _staff(OVERSEERS),
+    # what somebody follows
+    "create_subscription": _both(CASE_READERS),
+    "list_subscriptions": _both(CASE_READERS),
+    "delete_subscription": _both(CASE_READERS),
     # keys of other systems
     "create_api_key": _staff(KEY_ADMINS, step_up=True),
     "list_api_keys": _staff(KEY_ADMINS),
@@ -220,6 +225,9 @@ POLICY: dict[str, Rule] = {
     "read_watermarks": _keys("events:read", KEY_ADMINS | {_R.AUDITOR}),
     "read_code_mappings": _staff(KEY_ADMINS | {_R.AUDITOR}),
     "replace_code_mappings": _staff(KEY_ADMINS, step_up=True),
+    # whole cases, from one service to another
+    "read_hazard_case": _keys("cases:read", OVERSEERS),
+    "import_case": Rule(roles=KEY_ADMINS, step_up=True, scopes=frozenset({"cases:write"})),
     # live and outside
     "stream_events": _both(CASE_READERS),
     "verify_wechat_push": _anyone(),

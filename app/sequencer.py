@@ -47,7 +47,7 @@ async def sequence(session: AsyncSession, handlers: Handlers, limit: int = BATCH
         event.digest = head.digest = digest(head.digest, event)
     await session.flush()
     for prefix, wired in handlers.items():
-        matching = [event for event in batch if event.type.startswith(prefix)]
+        matching = [event for event in batch if event.type.startswith(prefix) and event.imported_at is None]
         for handler in wired if matching else ():
             await _hand(session, handler, matching)
     return len(batch)

@@ -5,7 +5,20 @@ from typing import Annotated
 import typer
 
 from app import __version__
-from app.cli import accounts, demo, doctor, documents, keys, sandbox, schema, serve, staff, sync, verify
+from app.cli import (
+    accounts,
+    cases,
+    demo,
+    doctor,
+    documents,
+    keys,
+    sandbox,
+    schema,
+    serve,
+    staff,
+    sync,
+    verify,
+)
 
 commands = typer.Typer(
     name="jincai",
@@ -45,4 +58,5 @@ commands.command()(documents.openapi)
 commands.add_typer(staff.commands, name="staff", help="Take staff on, give and take roles.")
 commands.add_typer(keys.commands, name="keys", help="The keys that personal data is sealed under.")
 commands.add_typer(sync.commands, name="sync", help="The exchange with the district platform.")
+commands.add_typer(cases.commands, name="case", help="Whole cases, from one service to another.")
 commands.add_typer(sandbox.commands, name="sandbox", help="Outside systems, emulated for development.")

@@ -108,6 +108,17 @@ class Outbound:
         except (OSError, ValueError):
             return Outcome(None, "connect_error", _since(began))
 
+    async def get(self, url: str, most: int) -> bytes | None:
+        """What a URL gives, judged like everything we dial, cut off behind `most` bytes; None when it cannot be had."""
+        try:
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                target = _read(url, plain_allowed=bool(self._allowed))
+                address = (await self._resolve(target))[0]
+                answer, content = await _exchange(target, address, "GET", {}, b"", most)
+        except (UrlRefused, OSError, ValueError, h11.ProtocolError):
+            return None
+        return content if answer.status_code == 200 else None
+
     async def _resolve(self, target: Target) -> list[Address]:
         addresses = await _names.look_up(target.host, target.port)
         if not addresses or not all(self._may_dial(address) for address in addresses):
@@ -214,6 +225,19 @@ def _ascii_host(host: str) -> str:
 async def _send(
     target: Target, address: Address, headers: Mapping[str, str], body: bytes, began: float
 ) -> Outcome:
+    answer, content = await _exchange(target, address, "POST", headers, body, MAX_ANSWER_BYTES)
+    return Outcome(
+        answer.status_code,
+        None,
+        _since(began),
+        _clean(content[:_EXCERPT_BYTES]),
+        next((value.decode("latin-1") for name, value in answer.headers if name == b"retry-after"), None),
+    )
+
+
+async def _exchange(
+    target: Target, address: Address, method: str, headers: Mapping[str, str], body: bytes, most: int
+) -> tuple[h11.Response, bytes]:
     """One request over a connection of its own: nothing is reused, resolved again or followed."""
     secure = target.scheme == "https"
     reader, writer = await asyncio.open_connection(
@@ -226,37 +250,35 @@ async def _send(
         if ip_address(writer.get_extra_info("peername")[0]) != address:
             raise ConnectionError
         protocol = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_ANSWER_BYTES)
-        writer.write(_request(protocol, target, headers, body))
-        answer, content = await _answer(protocol, reader)
+        writer.write(_request(protocol, target, method, headers, body))
+        return await _answer(protocol, reader, most)
     finally:
         writer.transport.abort()
-    return Outcome(
-        answer.status_code,
-        None,
-        _since(began),
-        _clean(content[:_EXCERPT_BYTES]),
-        next((value.decode("latin-1") for name, value in answer.headers if name == b"retry-after"), None),
-    )
 
 
-def _request(protocol: h11.Connection, target: Target, headers: Mapping[str, str], body: bytes) -> bytes:
+def _request(
+    protocol: h11.Connection, target: Target, method: str, headers: Mapping[str, str], body: bytes
+) -> bytes:
+    content = {"Content-Type": "application/json", "Content-Length": str(len(body))} if body else {}
     sent = {
         "Host": target.authority,
         "User-Agent": "jincai-webhooks",
-        "Content-Type": "application/json",
-        "Content-Length": str(len(body)),
+        **content,
         "Connection": "close",
         **headers,
     }
-    parts = (h11.Request(method="POST", target=target.path, headers=list(sent.items())), h11.Data(body))
-    return b"".join(protocol.send(part) or b"" for part in (*parts, h11.EndOfMessage()))
+    request = h11.Request(method=method, target=target.path, headers=list(sent.items()))
+    parts = (request, *([h11.Data(body)] if body else []), h11.EndOfMessage())
+    return b"".join(protocol.send(part) or b"" for part in parts)
 
 
-async def _answer(protocol: h11.Connection, reader: asyncio.StreamReader) -> tuple[h11.Response, bytes]:
-    """The head of the answer and the beginning of its body, undecoded; at most 64 KiB are read."""
+async def _answer(
+    protocol: h11.Connection, reader: asyncio.StreamReader, most: int
+) -> tuple[h11.Response, bytes]:
+    """The head of the answer and the beginning of its body, undecoded; no more than about `most` bytes are read."""
     answer: h11.Response | None = None
-    content, taken = b"", 0
-    while taken < MAX_ANSWER_BYTES:
+    content, taken = bytearray(), 0
+    while taken < most:
         event = protocol.next_event()
         if event is h11.NEED_DATA:
             data = await reader.read(_CHUNK_BYTES)
@@ -270,7 +292,7 @@ async def _answer(protocol: h11.Connection, reader: asyncio.StreamReader) -> tup
             break
     if answer is None:
         raise h11.RemoteProtocolError("no answer")
-    return answer, content
+    return answer, bytes(content)
 
 
 def _clean(content: bytes) -> str:

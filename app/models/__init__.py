@@ -2,6 +2,7 @@
 
 from app.models import (
     api_keys,
+    cases,
     events,
     hazard_assignments,
     hazard_categories,
@@ -19,6 +20,7 @@ from app.models import (
     reveals,
     sessions,
     staff,
+    subscriptions,
     sync,
     tasks,
     webhooks,
@@ -26,6 +28,7 @@ from app.models import (
 
 __all__ = [
     "api_keys",
+    "cases",
     "events",
     "hazard_assignments",
     "hazard_categories",
@@ -43,6 +46,7 @@ __all__ = [
     "reveals",
     "sessions",
     "staff",
+    "subscriptions",
     "sync",
     "tasks",
     "webhooks",

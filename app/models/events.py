@@ -26,7 +26,8 @@ class Event(Base):
 
     `no` is the order of insertion, `seq` the gapless order per subject. `position` and `digest` are given by the
     sequencer after the commit: positions are dense in commit order, so a reader that follows them misses nothing,
-    and each digest covers the one before, so that no row can be changed unseen.
+    and each digest covers the one before, so that no row can be changed unseen. One that came with a case from another
+    service has `imported_at`: it is history, nobody is told of it, and its times are that service's word.
     """
 
     __tablename__ = "events"
@@ -46,6 +47,7 @@ class Event(Base):
     actor_id: Mapped[UUID | None]
     occurred_at: Mapped[datetime]
     request_id: Mapped[str | None]
+    imported_at: Mapped[datetime | None]
     payload: Mapped[JsonObject]
 
     __table_args__ = (

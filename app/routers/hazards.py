@@ -3,13 +3,16 @@
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import JSONResponse
 
+from app import atom
 from app.deps import CurrentCaller, ReadSession, Session
+from app.etags import NOT_MODIFIED, IfNoneMatch, answer_content
 from app.models.hazards import HazardLevel, HazardStatus
 from app.operation import Operation
 from app.pagination import CursorParameter, Limit
+from app.problems import language_of
 from app.schemas.base import Coordinates, Datum, Latitude, Longitude, Moment, Page
 from app.schemas.hazard_maps import FeatureCollection
 from app.schemas.hazard_redactions import HazardRedact
@@ -36,6 +39,7 @@ from app.schemas.hazards import (
 from app.services import (
     hazard_assignments,
     hazard_comments,
+    hazard_feeds,
     hazard_lists,
     hazard_maps,
     hazard_redactions,
@@ -55,6 +59,7 @@ class GeoJsonResponse(JSONResponse):
     media_type = "application/geo+json"
 
 
+_ATOM: dict[int | str, dict[str, object]] = {200: {"content": {atom.MEDIA_TYPE: {}}}}
 router = APIRouter(prefix="/v1/hazards", tags=["hazards"], route_class=Operation)
 
 
@@ -116,6 +121,28 @@ async def read_hazard_map(
 ) -> FeatureCollection:
     """Public hazards as GeoJSON in WGS-84, newest first, without anything personal."""
     return await hazard_maps.features(session, hazard_lists.parse_bbox(bbox), include_closed)
+
+
+@router.get("/feed.atom", response_class=Response, responses=_ATOM | NOT_MODIFIED)
+async def read_hazard_feed(
+    session: ReadSession,
+    category: Annotated[str | None, Query(min_length=1, max_length=40)] = None,
+    region_id: Annotated[UUID | None, Query(description="This region and everything below it.")] = None,
+    bbox: Annotated[
+        str | None, Query(max_length=100, description="`min_lng,min_lat,max_lng,max_lat` in WGS-84.")
+    ] = None,
+    limit: Limit = 50,
+    cursor: CursorParameter = None,
+    if_none_match: IfNoneMatch = None,
+    accept_language: Annotated[str, Header(include_in_schema=False)] = "",
+) -> Response:
+    """Public hazards as an Atom feed, the newest reports first, with WGS-84 points and nothing personal."""
+    box = hazard_lists.parse_bbox(bbox) if bbox is not None else None
+    wanted = hazard_feeds.Wanted(category, region_id, bbox, box, limit, cursor)
+    content = await hazard_feeds.render(session, wanted, language_of(accept_language))
+    answer = answer_content(content, f"{atom.MEDIA_TYPE}; charset=utf-8", if_none_match)
+    answer.headers["Vary"] = "Accept-Language"
+    return answer
 
 
 @router.get("/statistics")

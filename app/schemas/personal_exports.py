@@ -13,6 +13,7 @@ from app.schemas.consents import ConsentRead
 from app.schemas.media import MediaRead
 from app.schemas.notifications import MessageQuotaRead, NotificationRead
 from app.schemas.reveals import AccessLogEntry
+from app.schemas.subscriptions import SubscriptionRead
 
 Clear = Annotated[str | None, Field(repr=False)]
 
@@ -115,6 +116,7 @@ class PersonalDataExport(Read):
     pictures: list[PictureExport]
     notifications: list[NotificationRead]
     message_quotas: list[MessageQuotaRead]
+    subscriptions: list[SubscriptionRead]
     sessions: list[SessionExport]
     access_log: list[AccessLogEntry]
     history: list[EventExport]

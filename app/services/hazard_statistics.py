@@ -12,13 +12,14 @@ from statistics import median
 from typing import Literal
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, exists, select
+from sqlalchemy import ColumnElement, case, exists, null, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from app import clock
 from app.auth import Caller
 from app.errors import Forbidden, InvalidInput
+from app.models.cases import CaseImport
 from app.models.hazard_deadlines import HazardDeadline
 from app.models.hazards import OPEN_STATUSES, Hazard, HazardOutcome, HazardStatus
 from app.models.regions import Region, RegionAncestor, RegionLevel
@@ -163,7 +164,7 @@ async def _cells(
     session: AsyncSession, group_by: GroupBy, chosen: Iterable[ColumnElement[bool]]
 ) -> dict[str, _Cell]:
     columns = (
-        Hazard.reporter_id,
+        _person().label("reporter_id"),
         Hazard.status,
         Hazard.outcome,
         _was_overdue().label("was_overdue"),
@@ -192,6 +193,12 @@ async def _cells(
         if row.rating is not None:
             cell.scores.append(row.rating)
     return cells
+
+
+def _person() -> ColumnElement[UUID | None]:
+    """Who reported it. Those of imported cases are unknown and may all be one: they make no crowd to hide in."""
+    imported = exists().where(CaseImport.hazard_id == Hazard.id)
+    return case((imported, null()), else_=Hazard.reporter_id)
 
 
 def _was_overdue() -> ColumnElement[bool]:

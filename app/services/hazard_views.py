@@ -458,7 +458,7 @@ def _entry(hazard: Hazard, event: Event, text: str | None) -> TimelineEntry:
         seq=event.seq,
         type=event.type,
         occurred_at=event.occurred_at,
-        actor=_actor(hazard, event),
+        actor=actor_of(hazard, event),
         data={key: value for key, value in event.payload.items() if isinstance(value, _PLAIN)},
         text=text,
     )
@@ -467,7 +467,8 @@ def _entry(hazard: Hazard, event: Event, text: str | None) -> TimelineEntry:
 _PLAIN = (str, int, bool, type(None))
 
 
-def _actor(hazard: Hazard, event: Event) -> Actor:
+def actor_of(hazard: Hazard, event: Event) -> Actor:
+    """In which role somebody did something; nobody's name."""
     if event.actor_kind is PrincipalKind.SYSTEM:
         return "system"
     if event.actor_kind is PrincipalKind.RESIDENT:

@@ -29,7 +29,7 @@ from app.errors import FieldError, InvalidInput, NotFound, TooManyRequests
 from app.geo import gcj02_from_wgs84
 from app.hot import Hot
 from app.ids import new_id
-from app.imaging import Processed, Source
+from app.imaging import CorruptImage, Processed, Source, is_bare
 from app.keys import keyring
 from app.leases import Lease
 from app.models.base import JsonObject
@@ -81,6 +81,22 @@ async def upload(
     except BaseException:
         await _discard(outside.storage, media)
         raise
+
+
+async def take_over(picture: Media, content: bytes) -> None:
+    """Store a picture that another service developed, byte by byte, and a thumbnail of it; its row comes later.
+
+    Raises CorruptImage when it is not as bare as ours are, or of another size than its row says.
+    """
+    processed = await outside.imaging.process(content)
+    size = (processed.main.width, processed.main.height)
+    if not is_bare(content) or size != (picture.width, picture.height):
+        raise CorruptImage
+    await _remember(picture)
+    for key, data in ((picture.storage_key, content), (picture.thumbnail_key, processed.thumbnail.data)):
+        # An import that failed half way may have left it.
+        await outside.storage.delete(key)
+        await outside.storage.put(key, data)
 
 
 async def read(session: AsyncSession, caller: Caller, media_id: UUID) -> MediaRead:
@@ -231,10 +247,15 @@ def shown(media_id: UUID | str, content_type: str, size: int, width: int, height
 
 def signed_url(media_id: UUID | str, rendition: str, seconds: int = LINK_SECONDS) -> str:
     """A link that works for `seconds`, up to half of that longer so that neighbours in time share one."""
-    step = seconds // 2
-    expires, media_id = (int(clock.timestamp()) // step + 3) * step, str(media_id)
+    expires, media_id = link_end(seconds), str(media_id)
     signature = keyring.mac(_LABEL, _payload(media_id, rendition, expires))
     return f"{settings.base_url}/v1/media/{media_id}/{rendition}?expires={expires}&signature={signature}"
+
+
+def link_end(seconds: int) -> int:
+    """When a link that is made now stops working, in seconds since 1970."""
+    step = seconds // 2
+    return (int(clock.timestamp()) // step + 3) * step
 
 
 def _payload(media_id: UUID | str, rendition: str, expires: int) -> bytes:
@@ -243,6 +264,7 @@ def _payload(media_id: UUID | str, rendition: str, expires: int) -> bytes:
 
 def _describe(caller: Caller, purpose: MediaPurpose, processed: Processed) -> Media:
     media_id = new_id()
+    main_key, thumbnail_key = storage_keys(media_id)
     return Media(
         id=media_id,
         owner_kind=caller.kind,
@@ -253,9 +275,15 @@ def _describe(caller: Caller, purpose: MediaPurpose, processed: Processed) -> Me
         width=processed.main.width,
         height=processed.main.height,
         sha256=hashlib.sha256(processed.main.data).hexdigest(),
-        storage_key=f"media/{media_id.hex[-2:]}/{media_id}-main.jpg",
-        thumbnail_key=f"media/{media_id.hex[-2:]}/{media_id}-thumbnail.jpg",
+        storage_key=main_key,
+        thumbnail_key=thumbnail_key,
     )
+
+
+def storage_keys(media_id: UUID) -> tuple[str, str]:
+    """Where the picture and its thumbnail lie."""
+    folder = f"media/{media_id.hex[-2:]}/{media_id}"
+    return f"{folder}-main.jpg", f"{folder}-thumbnail.jpg"
 
 
 async def _remember(media: Media) -> None:

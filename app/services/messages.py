@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, case, literal, select, update
+from sqlalchemy import ColumnElement, case, exists, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.auth import Caller
@@ -26,17 +26,20 @@ from app.keys import unseal
 from app.leases import Lease, Retry
 from app.models.events import Event
 from app.models.hazard_categories import HazardCategory
+from app.models.hazard_comments import HazardSupport
 from app.models.hazards import Hazard
 from app.models.notifications import MessageQuota, Notification, NotificationStatus
 from app.models.residents import Resident
 from app.models.sessions import PrincipalKind
 from app.outside import outside
 from app.schemas.notifications import MessageQuotaAdd, MessageQuotaRead
+from app.services import hazard_access
 from app.services.wechat_tasks import retried
 from app.settings import settings
 
 SEND = "notify.wechat"
 PHRASES = {
+    "hazard.filed": "新上报",
     "hazard.accepted": "已受理",
     "hazard.assigned": "已派员",
     "hazard.called": "已报街道",
@@ -66,7 +69,9 @@ class UnknownTemplate(InvalidInput):
 
 
 @dataclass(frozen=True, slots=True)
-class _Message:
+class Message:
+    """One message of the template, to one resident."""
+
     notification_id: UUID
     resident_id: UUID
     openid: str
@@ -118,7 +123,7 @@ async def send(lease: Lease) -> None:
     """Send the messages of one event that are not sent yet; those that WeChat cannot take now are tried again."""
     event_id = UUID(str(lease.payload["event_id"]))
     async with database.reading() as session:
-        messages = await _unsent(session, event_id)
+        messages = await unsent(session, event_id)
         values = await _values(session, event_id)
         page = f"pages/hazards/detail?id={values.pop('id')}"
     later: Retry | None = None
@@ -131,7 +136,7 @@ async def send(lease: Lease) -> None:
         raise later
 
 
-async def _send(lease: Lease, message: _Message, values: dict[str, str], page: str) -> None:
+async def _send(lease: Lease, message: Message, values: dict[str, str], page: str) -> None:
     """Take one from the ledger, send outside any transaction, write down what became of it."""
     async with lease.transaction() as session:
         if not await _reserve(session, message):
@@ -152,11 +157,14 @@ async def _send(lease: Lease, message: _Message, values: dict[str, str], page: s
         await _correct(session, message, returned)
 
 
-async def _unsent(session: AsyncSession, event_id: UUID) -> list[_Message]:
+async def unsent(session: AsyncSession, event_id: UUID) -> list[Message]:
+    """The messages of an event that are still to go, to those who may know of it now."""
     rows = await session.execute(
         select(Notification.id, Resident)
         .join(Resident, Resident.id == Notification.recipient_id)
+        .join(Hazard, Hazard.id == Notification.subject_id)
         .where(
+            _may_still_know(),
             Notification.event_id == event_id,
             Notification.recipient_kind == PrincipalKind.RESIDENT,
             Notification.status.in_([NotificationStatus.QUEUED, NotificationStatus.SENDING]),
@@ -164,9 +172,17 @@ async def _unsent(session: AsyncSession, event_id: UUID) -> list[_Message]:
         .order_by(Notification.id)
     )
     return [
-        _Message(notification_id, resident.id, unseal(resident, "openid") or "")
+        Message(notification_id, resident.id, unseal(resident, "openid") or "")
         for notification_id, resident in rows
     ]
+
+
+def _may_still_know() -> ColumnElement[bool]:
+    """Those who only follow it hear no more of what was hidden after they were to be told."""
+    supports = exists().where(
+        HazardSupport.hazard_id == Hazard.id, HazardSupport.resident_id == Notification.recipient_id
+    )
+    return or_(Hazard.reporter_id == Notification.recipient_id, supports, hazard_access.public())
 
 
 async def _values(session: AsyncSession, event_id: UUID) -> dict[str, str]:
@@ -192,7 +208,7 @@ def _chinese(moment: datetime) -> str:
     return f"{local.year}年{local.month}月{local.day}日 {local:%H:%M}"
 
 
-async def _reserve(session: AsyncSession, message: _Message) -> bool:
+async def _reserve(session: AsyncSession, message: Message) -> bool:
     """Whether one of the quota is held for this message; one whose worker died holds its own already."""
     sending = await session.scalar(
         select(Notification.id).where(
@@ -212,13 +228,13 @@ async def _reserve(session: AsyncSession, message: _Message) -> bool:
     return granted
 
 
-async def _set_status(session: AsyncSession, message: _Message, status: NotificationStatus) -> None:
+async def _set_status(session: AsyncSession, message: Message, status: NotificationStatus) -> None:
     await session.execute(
         update(Notification).where(Notification.id == message.notification_id).values(status=status)
     )
 
 
-async def _correct(session: AsyncSession, message: _Message, returned: int) -> None:
+async def _correct(session: AsyncSession, message: Message, returned: int) -> None:
     """Give back what was not used; WeChat's refusal empties the ledger."""
     await session.execute(
         update(MessageQuota)
@@ -227,7 +243,7 @@ async def _correct(session: AsyncSession, message: _Message, returned: int) -> N
     )
 
 
-def _ledger(message: _Message) -> Iterable[ColumnElement[bool]]:
+def _ledger(message: Message) -> Iterable[ColumnElement[bool]]:
     return MessageQuota.resident_id == message.resident_id, MessageQuota.template_id == template_id()
 
 

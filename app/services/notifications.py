@@ -24,7 +24,8 @@ from app.models.sessions import PrincipalKind
 from app.models.staff import Grant, Role, Staff, StaffStatus
 from app.schemas.base import Page
 from app.schemas.notifications import NotificationRead, SubjectRead
-from app.services import messages
+from app.services import messages, subscriptions
+from app.services.subscriptions import Followers, Recipient
 
 _LIST = "list_my_notifications"
 
@@ -67,8 +68,6 @@ _ROLE = {
 }
 _ASSIGNED = (AssignmentStatus.ASSIGNED, AssignmentStatus.CHECKED_IN)
 
-Recipient = tuple[PrincipalKind, UUID]
-
 
 async def tell(session: AsyncSession, batch: Sequence[Event]) -> None:
     """A row for everybody whom these events about hazards concern, but for whoever did it."""
@@ -76,21 +75,27 @@ async def tell(session: AsyncSession, batch: Sequence[Event]) -> None:
     if not told:
         return
     people = await _people(session, told)
+    followed = await _followed(session, told)
+    everybody = {who for each in (*people.values(), *followed.values()) for who in each}
     reachable = await messages.reachable(
-        session, {who for each in people.values() for kind, who in each if kind is PrincipalKind.RESIDENT}
+        session, {who for kind, who in everybody if kind is PrincipalKind.RESIDENT}
     )
-    rows = [
-        row(event, recipient, is_reachable=recipient[1] in reachable)
-        for event in told
-        for recipient in people[event.id]
-    ]
+    voice, rows, sent = subscriptions.Voice(), [], set[UUID]()
+    for event in told:
+        for recipient in people[event.id] | followed[event.id].keys():
+            aloud = recipient[1] in reachable and (
+                recipient in people[event.id] or voice.speaks(followed[event.id][recipient])
+            )
+            rows.append(row(event, recipient, is_reachable=aloud))
+            if aloud:
+                sent.add(event.id)
     if rows:
         await session.execute(insert(Notification).on_conflict_do_nothing(), rows)
-    for event in told:
-        if any(who in reachable for _, who in people[event.id]):
-            await outbox.enqueue(
-                session, messages.SEND, {"event_id": str(event.id)}, key=f"{messages.SEND}:{event.id}"
-            )
+        await voice.keep(session)
+    for event_id in sent:
+        await outbox.enqueue(
+            session, messages.SEND, {"event_id": str(event_id)}, key=f"{messages.SEND}:{event_id}"
+        )
 
 
 async def page(
@@ -166,13 +171,33 @@ async def _people(session: AsyncSession, told: Sequence[Event]) -> dict[UUID, se
     circles = await _circles(session, list(hazards.values()))
     people: dict[UUID, set[Recipient]] = defaultdict(set)
     for event in told:
-        if event.type in messages.PHRASES and event.audience in (Audience.PUBLIC, Audience.PARTIES):
+        if _concerns(event, PrincipalKind.RESIDENT):
             people[event.id] |= {(PrincipalKind.RESIDENT, who) for who in residents[event.subject_id]}
         for circle in _STAFF_TOLD.get(event.type, ()):
             members = circles[event.subject_id, _resolved(circle, event)]
             people[event.id] |= {(PrincipalKind.STAFF, who) for who in members}
         people[event.id].discard((event.actor_kind, event.actor_id or UUID(int=0)))
     return people
+
+
+async def _followed(session: AsyncSession, told: Sequence[Event]) -> dict[UUID, Followers]:
+    """Who follows what each event is about, but for whoever did it."""
+    followers = await subscriptions.followers(session, {event.subject_id for event in told})
+    found: dict[UUID, Followers] = {}
+    for event in told:
+        found[event.id] = {
+            who: rows
+            for who, rows in followers.get(event.subject_id, {}).items()
+            if _concerns(event, who[0]) and who != (event.actor_kind, event.actor_id)
+        }
+    return found
+
+
+def _concerns(event: Event, kind: PrincipalKind) -> bool:
+    """Residents are told of what has a phrase and is for them, staff of everything that anybody is told of."""
+    if kind is PrincipalKind.STAFF:
+        return event.audience is not Audience.AUDIT
+    return event.type in messages.PHRASES and event.audience in (Audience.PUBLIC, Audience.PARTIES)
 
 
 def _resolved(circle: _Circle, event: Event) -> _Circle:

@@ -21,7 +21,7 @@ from app.models.residents import Resident
 from app.models.sessions import LoginSession, PrincipalKind
 from app.outside import outside
 from app.schemas.residents import IdentitySet, ResidentMe
-from app.services import consents, households, media, residents, reveals, sessions, wechat
+from app.services import consents, households, media, residents, reveals, sessions, subscriptions, wechat
 
 ERASE = "residents.erase"
 _STRAGGLERS_AFTER = timedelta(minutes=2)
@@ -146,6 +146,7 @@ async def _erase_traces(session: AsyncSession, caller: Caller, resident_id: UUID
     await _erase_unused_pictures(session, resident_id)
     await reveals.forget_reasons(session, resident_id)
     await idempotency.forget(session, resident_id)
+    await subscriptions.forget(session, resident_id)
     await session.execute(delete(MessageQuota).where(MessageQuota.resident_id == resident_id))
     await session.execute(
         delete(Notification).where(

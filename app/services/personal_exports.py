@@ -32,7 +32,7 @@ from app.schemas.personal_exports import (
     SessionExport,
     SupportExport,
 )
-from app.services import consents, media, reveals
+from app.services import consents, media, reveals, subscriptions
 
 Stored = TypeVar("Stored", bound=Entity)
 
@@ -55,6 +55,7 @@ async def export(session: AsyncSession, caller: Caller) -> PersonalDataExport:
         pictures=await _pictures(session, caller),
         notifications=await _notifications(session, caller),
         message_quotas=await _message_quotas(session, caller),
+        subscriptions=await subscriptions.every(session, caller),
         sessions=await _sessions(session, caller),
         access_log=await reveals.every(session, caller.id),
         history=await _history(session, caller, [row.id for row in (*homes, *hazards)]),

@@ -26,7 +26,7 @@ from app.models.regions import RegionAncestor
 from app.policy import POLICY
 from app.schemas.notifications import SubjectRead
 from app.schemas.stream import StreamEvent
-from app.services import scopes
+from app.services import scopes, subscriptions
 from app.signals import signals
 
 OPERATION = "stream_events"
@@ -121,6 +121,7 @@ async def announce(session: AsyncSession, batch: Sequence[Event]) -> None:
         select(Household.resident_id).where(Household.id.in_(household_ids)),
     ]
     ids = {event.region_id for event in batch} | set(await session.scalars(union(*concerned)))
+    ids |= await subscriptions.residents_following(session, hazard_ids)
     for each in filter(None, ids):
         signal_after_commit(session, _topic(each))
 
@@ -128,7 +129,8 @@ async def announce(session: AsyncSession, batch: Sequence[Event]) -> None:
 def visible_to(caller: Caller) -> ColumnElement[bool]:
     """The events that exist for this caller; what only auditors may read is for no stream."""
     if caller.is_resident:
-        return and_(Event.audience.in_([Audience.PUBLIC, Audience.PARTIES]), _own(caller))
+        theirs = or_(_own(caller), subscriptions.about_followed(caller))
+        return and_(Event.audience.in_([Audience.PUBLIC, Audience.PARTIES]), theirs)
     scope = caller.scope(OPERATION)
     dispatched = select(HazardAssignment.hazard_id).where(
         HazardAssignment.organisation_id.in_(scope.organisation_ids),
@@ -179,6 +181,7 @@ async def _next(subscription: Subscription) -> list[tuple[int, StreamEvent]]:
             .where(
                 Event.position > subscription.position,
                 Event.position <= head,
+                Event.imported_at.is_(None),
                 visible_to(subscription.caller),
             )
             .order_by(Event.position)

@@ -50,13 +50,27 @@ def rows(kind: str, query: Select[*tuple[object, ...]]) -> Find:
     return find
 
 
-def each(table: type[Entity], breaches: dict[str, ColumnElement[bool]]) -> Find:
+@dataclass(frozen=True, slots=True)
+class Each:
     """Breaches are the rows of `table` for which a condition holds; its name says what is wrong."""
 
-    async def find(probe: Probe) -> AsyncIterator[str]:
-        for done, (what, condition) in enumerate(breaches.items()):
-            probe.advance(done, len(breaches))
-            for row_id in await probe.session.scalars(select(table.id).where(condition).limit(MOST)):
-                yield f"{table.__tablename__} {row_id}: {what}"
+    table: type[Entity]
+    breaches: dict[str, ColumnElement[bool]]
 
-    return find
+    async def __call__(self, probe: Probe) -> AsyncIterator[str]:
+        """All of them, as a check finds them."""
+        for done, (what, condition) in enumerate(self.breaches.items()):
+            probe.advance(done, len(self.breaches))
+            for row_id in await probe.session.scalars(select(self.table.id).where(condition).limit(MOST)):
+                yield f"{self.table.__tablename__} {row_id}: {what}"
+
+    async def among(self, session: AsyncSession, chosen: ColumnElement[bool]) -> list[str]:
+        """What is wrong with any of the chosen rows."""
+        conditions = [condition.label(f"breach_{n}") for n, condition in enumerate(self.breaches.values())]
+        result = await session.execute(select(*conditions).select_from(self.table).where(chosen))
+        return [what for row in result for what, is_wrong in zip(self.breaches, row, strict=True) if is_wrong]
+
+
+def each(table: type[Entity], breaches: dict[str, ColumnElement[bool]]) -> Each:
+    """A check of the rows of one table, each by itself."""
+    return Each(table, breaches)

@@ -5,6 +5,7 @@ from typing import Literal
 from uuid import UUID
 
 from sqlalchemy import and_, exists, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from app.auth import Caller, Granted
@@ -197,33 +198,27 @@ def _refusals() -> Check:
     return Check("assignments.refusals", "a department refuses a hazard once", rows("hazards", query))
 
 
-def _check_ins() -> Check:
-    """Who, when and where belong together."""
-    there = HazardAssignment.checked_in_at.is_not(None)
-    return Check(
-        "assignments.columns",
-        "a department that checked in says who, when and where",
-        each(
-            HazardAssignment,
-            {
-                "checked in or done, but nobody was there": and_(
-                    HazardAssignment.status.in_((AssignmentStatus.CHECKED_IN, AssignmentStatus.DONE)), ~there
-                ),
-                "somebody was there, but not who or where": and_(
-                    there,
-                    or_(
-                        HazardAssignment.officer_id.is_(None),
-                        HazardAssignment.checked_in_lng.is_(None),
-                        HazardAssignment.checked_in_lat.is_(None),
-                        HazardAssignment.distance_m.is_(None),
-                    ),
-                ),
-                "over, but not since when": and_(
-                    HazardAssignment.status.not_in(_ACTIVE), HazardAssignment.finished_at.is_(None)
-                ),
-            },
+_THERE = HazardAssignment.checked_in_at.is_not(None)
+_CHECK_INS = each(
+    HazardAssignment,
+    {
+        "checked in or done, but nobody was there": and_(
+            HazardAssignment.status.in_((AssignmentStatus.CHECKED_IN, AssignmentStatus.DONE)), ~_THERE
         ),
-    )
+        "somebody was there, but not who or where": and_(
+            _THERE,
+            or_(
+                HazardAssignment.officer_id.is_(None),
+                HazardAssignment.checked_in_lng.is_(None),
+                HazardAssignment.checked_in_lat.is_(None),
+                HazardAssignment.distance_m.is_(None),
+            ),
+        ),
+        "over, but not since when": and_(
+            HazardAssignment.status.not_in(_ACTIVE), HazardAssignment.finished_at.is_(None)
+        ),
+    },
+)
 
 
 def _merges() -> Check:
@@ -296,6 +291,20 @@ async def _recount(probe: Probe) -> dict[str, int]:
     return {name: int(value) for name, value in row._mapping.items()}
 
 
+async def breaches_of(session: AsyncSession, hazard_id: UUID) -> list[tuple[str, str]]:
+    """What is wrong with one hazard by itself: with the case, its assignments or its deadlines."""
+    mine, parts = Hazard.id == hazard_id, HazardAssignment.hazard_id == hazard_id
+    clocks = HazardDeadline.hazard_id == hazard_id
+    found = [
+        ("case", await _COLUMNS.among(session, mine)),
+        ("deadlines", await _CLOCKS.among(session, mine)),
+        ("deadlines", await _DEADLINES.among(session, clocks)),
+        ("assignments", await _ASSIGNMENTS.among(session, mine)),
+        ("assignments", await _CHECK_INS.among(session, parts)),
+    ]
+    return [(where, breach) for where, breaches in found for breach in breaches]
+
+
 CHECKS = (
     Check("hazards.columns", "every hazard has the columns that its status asks for", _COLUMNS),
     _supporters(),
@@ -304,7 +313,7 @@ CHECKS = (
     _deadline_numbers(),
     Check("hazards.assignments", "the departments' parts agree with the hazard's status", _ASSIGNMENTS),
     _refusals(),
-    _check_ins(),
+    Check("assignments.columns", "a department that checked in says who, when and where", _CHECK_INS),
     _merges(),
     Check("hazards.cells", "every hazard is found in the cell that it lies in", _cells),
     Check("statistics.recount", "the statistics equal a recount of the rows", _statistics),

@@ -1,13 +1,21 @@
-"""Invariants of what is exchanged with the outside: deliveries in order, and every number of the district applied once."""
+"""Invariants of what is exchanged with the outside: deliveries in order, numbers of the district once, cases as they came."""
 
 from sqlalchemy import exists, func, select
 from sqlalchemy.orm import aliased
 
+from app.models.cases import CaseImport
 from app.models.events import Event
+from app.models.hazards import Hazard
+from app.models.residents import Resident
+from app.models.sessions import PrincipalKind
+from app.models.staff import Staff
+from app.models.subscriptions import Subscription
 from app.models.sync import InboundEvent, InboundStatus, SyncCase
 from app.models.webhooks import DeliveryStatus, WebhookAttempt, WebhookDelivery
+from app.services import subscriptions
 from app.services.verification_checks import Check, each, rows
 
+_Mine = aliased(Subscription)
 _Other = aliased(WebhookDelivery)
 _same_stream = (
     (_Other.endpoint_id == WebhookDelivery.endpoint_id)
@@ -45,6 +53,55 @@ def _applied() -> Check:
         "sync.applied",
         "the events of every case of the district are applied in order, without a gap",
         rows("sync_cases", query),
+    )
+
+
+def _imports() -> Check:
+    """The history of an imported case begins with what came with it; what came with a case is there for no other."""
+    came = func.count(Event.id)
+    query = (
+        select(Hazard.id, CaseImport.events, came.label("came"))
+        .outerjoin(CaseImport, CaseImport.hazard_id == Hazard.id)
+        .outerjoin(
+            Event,
+            (Event.subject_kind == Hazard.__tablename__)
+            & (Event.subject_id == Hazard.id)
+            & Event.imported_at.is_not(None),
+        )
+        .group_by(Hazard.id, CaseImport.events)
+        .having(
+            (func.coalesce(CaseImport.events, 0) != came) | (func.coalesce(func.max(Event.seq), 0) != came)
+        )
+    )
+    return Check(
+        "cases.imports",
+        "every imported case has exactly the events that came with it, and they come first",
+        rows("hazards", query),
+    )
+
+
+def _subscriptions() -> Check:
+    resident = Subscription.subscriber_kind == PrincipalKind.RESIDENT
+    staff = Subscription.subscriber_kind == PrincipalKind.STAFF
+    here = exists().where(Resident.id == Subscription.subscriber_id, Resident.deleted_at.is_(None))
+    employed = exists().where(Staff.id == Subscription.subscriber_id)
+    return Check(
+        "subscriptions.owners",
+        "whoever follows something is here, and follows no more than is allowed",
+        each(
+            Subscription,
+            {
+                "of nobody": ~((resident & here) | (staff & employed)),
+                "one too many": select(func.count())
+                .where(
+                    _Mine.subscriber_kind == Subscription.subscriber_kind,
+                    _Mine.subscriber_id == Subscription.subscriber_id,
+                )
+                .correlate(Subscription)
+                .scalar_subquery()
+                > subscriptions.PER_CALLER,
+            },
+        ),
     )
 
 
@@ -90,4 +147,6 @@ CHECKS = (
         ),
     ),
     _applied(),
+    _imports(),
+    _subscriptions(),
 )

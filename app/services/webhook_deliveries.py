@@ -274,6 +274,7 @@ async def replay(
         select(Event)
         .where(
             Event.position.is_not(None),
+            Event.imported_at.is_(None),
             Event.occurred_at >= body.since,
             Event.occurred_at < body.until,
             Event.audience != Audience.AUDIT,

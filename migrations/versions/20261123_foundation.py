@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
-revision: str = "b602f691e5b5"
+revision: str = "32d85391cc73"
 down_revision: str | None = None
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
@@ -321,6 +321,7 @@ def upgrade() -> None:
         sa.Column("actor_id", sa.Uuid(), nullable=True),
         sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("request_id", sa.Text(), nullable=True),
+        sa.Column("imported_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("payload", sa.JSON(none_as_null=True), nullable=False),
         sa.ForeignKeyConstraint(["community_id"], ["regions.id"], name=op.f("fk_events_community_id")),
         sa.ForeignKeyConstraint(["region_id"], ["regions.id"], name=op.f("fk_events_region_id")),
@@ -1014,6 +1015,42 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("key_id", "day", name=op.f("pk_api_key_uses")),
     )
     op.create_table(
+        "case_imports",
+        sa.Column("hazard_id", sa.Uuid(), nullable=False),
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.Column("events", sa.Integer(), nullable=False),
+        sa.Column("imported_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["hazard_id"], ["hazards.id"], name=op.f("fk_case_imports_hazard_id")),
+        sa.PrimaryKeyConstraint("hazard_id", name=op.f("pk_case_imports")),
+    )
+    op.create_table(
+        "case_reveals",
+        sa.Column("hazard_id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "caller_kind",
+            sa.Enum(
+                "resident",
+                "staff",
+                "api_key",
+                "system",
+                name="principalkind",
+                native_enum=False,
+                create_constraint=True,
+                length=32,
+            ),
+            nullable=False,
+        ),
+        sa.Column("caller_id", sa.Uuid(), nullable=False),
+        sa.Column("basis_sealed", sa.Text(), nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["hazard_id"], ["hazards.id"], name=op.f("fk_case_reveals_hazard_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_case_reveals")),
+    )
+    with op.batch_alter_table("case_reveals", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_case_reveals_hazard_id"), ["hazard_id"], unique=False)
+
+    op.create_table(
         "hazard_assignments",
         sa.Column("hazard_id", sa.Uuid(), nullable=False),
         sa.Column("organisation_id", sa.Uuid(), nullable=False),
@@ -1245,6 +1282,76 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "subscriptions",
+        sa.Column(
+            "subscriber_kind",
+            sa.Enum(
+                "resident",
+                "staff",
+                "api_key",
+                "system",
+                name="principalkind",
+                native_enum=False,
+                create_constraint=True,
+                length=32,
+            ),
+            nullable=False,
+        ),
+        sa.Column("subscriber_id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "kind",
+            sa.Enum(
+                "hazard",
+                "category",
+                "region",
+                "point",
+                name="subscriptionkind",
+                native_enum=False,
+                create_constraint=True,
+                length=32,
+            ),
+            nullable=False,
+        ),
+        sa.Column("target", sa.Text(), nullable=False),
+        sa.Column("hazard_id", sa.Uuid(), nullable=True),
+        sa.Column("category", sa.Text(), nullable=True),
+        sa.Column("region_id", sa.Uuid(), nullable=True),
+        sa.Column("lng", sa.Double(), nullable=True),
+        sa.Column("lat", sa.Double(), nullable=True),
+        sa.Column("radius_m", sa.Integer(), nullable=True),
+        sa.Column("metres_per_lng", sa.Double(), nullable=True),
+        sa.Column("south", sa.Double(), nullable=True),
+        sa.Column("north", sa.Double(), nullable=True),
+        sa.Column("quiet_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint(
+            "(kind = 'category') = (category IS NOT NULL)", name=op.f("ck_subscriptions_category")
+        ),
+        sa.CheckConstraint(
+            "(kind = 'hazard') = (hazard_id IS NOT NULL)", name=op.f("ck_subscriptions_hazard")
+        ),
+        sa.CheckConstraint("(kind = 'point') = (radius_m IS NOT NULL)", name=op.f("ck_subscriptions_point")),
+        sa.ForeignKeyConstraint(
+            ["category"], ["hazard_categories.code"], name=op.f("fk_subscriptions_category")
+        ),
+        sa.ForeignKeyConstraint(["hazard_id"], ["hazards.id"], name=op.f("fk_subscriptions_hazard_id")),
+        sa.ForeignKeyConstraint(["region_id"], ["regions.id"], name=op.f("fk_subscriptions_region_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_subscriptions")),
+        sa.UniqueConstraint(
+            "subscriber_kind",
+            "subscriber_id",
+            "target",
+            name=op.f("uq_subscriptions_subscriber_kind_subscriber_id_target"),
+        ),
+    )
+    with op.batch_alter_table("subscriptions", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_subscriptions_category"), ["category"], unique=False)
+        batch_op.create_index(batch_op.f("ix_subscriptions_hazard_id"), ["hazard_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_subscriptions_region_id"), ["region_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_subscriptions_south_north"), ["south", "north"], unique=False)
+
+    op.create_table(
         "sync_cases",
         sa.Column("case_key", sa.Text(), nullable=False),
         sa.Column("hazard_id", sa.Uuid(), nullable=True),
@@ -1421,6 +1528,13 @@ def downgrade() -> None:
 
     op.drop_table("webhook_deliveries")
     op.drop_table("sync_cases")
+    with op.batch_alter_table("subscriptions", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_subscriptions_south_north"))
+        batch_op.drop_index(batch_op.f("ix_subscriptions_region_id"))
+        batch_op.drop_index(batch_op.f("ix_subscriptions_hazard_id"))
+        batch_op.drop_index(batch_op.f("ix_subscriptions_category"))
+
+    op.drop_table("subscriptions")
     with op.batch_alter_table("reveals", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_reveals_staff_id_created_at"))
         batch_op.drop_index(batch_op.f("ix_reveals_resident_id_id"))
@@ -1462,6 +1576,11 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_hazard_assignments_organisation_id_status_hazard_id"))
 
     op.drop_table("hazard_assignments")
+    with op.batch_alter_table("case_reveals", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_case_reveals_hazard_id"))
+
+    op.drop_table("case_reveals")
+    op.drop_table("case_imports")
     op.drop_table("api_key_uses")
     with op.batch_alter_table("webhook_endpoints", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_webhook_endpoints_region_id"))

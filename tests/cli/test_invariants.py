@@ -17,6 +17,7 @@ from app.clients.storage import Storage
 from app.db import Database
 from app.ids import new_id
 from app.models.base import Base, Entity
+from app.models.cases import CaseImport
 from app.models.events import Event, EventHead
 from app.models.hazard_assignments import AssignmentRole, AssignmentStatus, HazardAssignment
 from app.models.hazard_comments import CommentVisibility, HazardComment
@@ -31,9 +32,11 @@ from app.models.regions import Region, RegionAncestor
 from app.models.residents import Resident
 from app.models.sessions import LoginSession, PrincipalKind
 from app.models.staff import Grant, Role
+from app.models.subscriptions import Subscription, SubscriptionKind
 from app.models.sync import SyncCase
 from app.models.tasks import Task, TaskStatus
 from app.models.webhooks import DeliveryStatus, WebhookDelivery, WebhookEndpoint
+from app.services import subscriptions
 from app.services.verification import CHECKS
 from app.services.verification_checks import Check, Probe
 from app.settings import settings
@@ -370,6 +373,30 @@ async def _orphan(session: AsyncSession, world: World) -> object:
     return f"media/{world.picture}-main.jpg"
 
 
+async def _foreign_event(session: AsyncSession, world: World) -> object:
+    """History that no document brought."""
+    row = await _last_event(session, world)
+    await session.execute(_change(Event, row.id, {"imported_at": clock.now()}))
+    return world.hazards[S.CLOSED]
+
+
+_FOLLOWING: Columns = {
+    "subscriber_kind": PrincipalKind.RESIDENT,
+    "kind": SubscriptionKind.REGION,
+    "region_id": lambda world: world.story.places.grid,
+}
+
+
+async def _too_many_subscriptions(session: AsyncSession, world: World) -> object:
+    mine: object = None
+    for number in range(subscriptions.PER_CALLER + 1):
+        one = added(
+            Subscription, **_FOLLOWING, subscriber_id=world.story.neighbour.id, target=f"region:{number}"
+        )
+        mine = await one(session, world)
+    return mine
+
+
 BREACHES: list[tuple[str, str, Spoil]] = [
     ("events.seq", "to 99", _gap_in_numbers),
     ("events.counters", "counts 77 events", hazard(S.FILED, event_seq=77)),
@@ -591,6 +618,25 @@ BREACHES: list[tuple[str, str, Spoil]] = [
         delivery(status=DeliveryStatus.DELIVERED, finished_at=clock.now()),
     ),
     ("sync.applied", "over 0", added(SyncCase, case_key="gap", applied_seq=1)),
+    (
+        "cases.imports",
+        "came 0",
+        added(
+            CaseImport,
+            "hazard_id",
+            hazard_id=lambda world: world.hazards[S.FILED],
+            digest="0" * 64,
+            events=3,
+            imported_at=clock.now(),
+        ),
+    ),
+    ("cases.imports", "events None", _foreign_event),
+    (
+        "subscriptions.owners",
+        "of nobody",
+        added(Subscription, **_FOLLOWING, subscriber_id=new_id(), target="region:x"),
+    ),
+    ("subscriptions.owners", "one too many", _too_many_subscriptions),
 ]
 
 

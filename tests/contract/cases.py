@@ -7,14 +7,18 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from app import clock
+from app.auth import SYSTEM
+from app.db import database
 from app.geo import Point, wgs84_from_gcj02
 from app.models.api_keys import ApiScope
 from app.models.hazards import HazardStatus
+from app.models.sessions import PrincipalKind
 from app.models.staff import Role
 from app.policy import POLICY
 from app.sandbox.credentials import SANDBOX_APPID, SANDBOX_PUSH_AES_KEY, SANDBOX_PUSH_TOKEN
 from app.sandbox.wechat_push import encrypt, sign
-from app.services import media
+from app.services import case_documents, media
+from tests.cases.papers import elsewhere
 from tests.contract.routes import OPERATIONS, Json
 from tests.contract.world import CLOSED_URL, DEPARTMENT, PRIVATE, PUBLIC, Principal, Token, World
 from tests.factories import PASSWORD, Person, make_resident, make_staff
@@ -471,6 +475,41 @@ async def _push(_: World, __: Principal) -> Ask:
 
 RECEIVER = {"name": "区平台", "url": CLOSED_URL, "event_types": ["region."]}
 WINDOW = {"since": "2026-01-01T00:00:00Z", "until": "2026-01-02T00:00:00Z"}
+
+
+async def _following_of_hazard(world: World, who: Principal) -> Ask:
+    return Ask(body={"kind": "hazard", "hazard_id": str(await world.hazard(_S.DISPATCHED))})
+
+
+async def _following_of_region(world: World, who: Principal) -> Ask:
+    body = {"kind": "region", "region_id": str(world.places.grid)}
+    return Ask(body=body, caller=await world.twin(who))
+
+
+def _follows_region(who: Principal) -> Outcome:
+    """Residents follow any place, staff where they work, departments wherever they may be sent."""
+    if who.resident or who.covers("grid") or who.role is Role.DEPARTMENT_OFFICER:
+        return None
+    return 403
+
+
+async def _own_subscription(world: World, _: Principal) -> Ask:
+    return Ask({"subscription_id": await world.subscription(world.reporter, PrincipalKind.RESIDENT)})
+
+
+async def _staff_subscription(world: World, _: Principal) -> Ask:
+    auditor = world.people["auditor of the grid"]
+    return Ask({"subscription_id": await world.subscription(auditor, PrincipalKind.STAFF)})
+
+
+async def _case_document(world: World, _: Principal) -> Ask:
+    """Of a case that nobody here has: only its ids are new."""
+    hazard_id = await world.hazard(_S.DISPATCHED)
+    async with database.transaction() as session:
+        document = await case_documents.export(session, SYSTEM, hazard_id, None)
+    return Ask(body=elsewhere(document.model_dump(mode="json")))
+
+
 UNFIXED = {"outcome": "unfixed", "unfixed_reason": "out_of_scope"}
 REASON = {"reason": "不属于我单位职责"}
 LOOK = {"fields": ["phone"], "reason": "现场找不到隐患位置，需联系"}
@@ -636,4 +675,12 @@ CASES = (
     Case("stream_events", asking(), everywhere),
     Case("verify_wechat_push", _push_check, everywhere),
     Case("receive_wechat_push", _push, everywhere),
+    Case("read_hazard_feed", asking(), everywhere),
+    Case("create_subscription", _following_of_hazard, handled),
+    Case("create_subscription", _following_of_region, _follows_region, "in a region"),
+    Case("list_subscriptions", asking(), everywhere),
+    Case("delete_subscription", _own_subscription, only("the reporter"), "of the reporter"),
+    Case("delete_subscription", _staff_subscription, only("auditor of the grid"), "of an auditor"),
+    Case("read_hazard_case", of_hazard(_S.DISPATCHED), below("grid")),
+    Case("import_case", _case_document, below("grid", otherwise=403)),
 )

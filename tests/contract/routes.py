@@ -22,8 +22,8 @@ class Described:
 
     @property
     def success(self) -> int:
-        """The status of an answer when all goes well."""
-        return min(int(status) for status in self.details["responses"] if status.startswith("2"))
+        """The status of an answer when all goes well: of several the one for something new."""
+        return max(int(status) for status in self.details["responses"] if status.startswith("2"))
 
     @property
     def body(self) -> Json | None:

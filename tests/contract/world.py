@@ -27,6 +27,7 @@ from app.models.notifications import Notification, NotificationStatus
 from app.models.regions import Region
 from app.models.sessions import LoginSession, PrincipalKind
 from app.models.staff import Grant, Role, Staff, StaffStatus
+from app.models.subscriptions import Subscription, SubscriptionKind
 from app.models.webhooks import (
     DeliveryStatus,
     DisabledReason,
@@ -337,6 +338,20 @@ class World:
         """Somebody is let go."""
         async with database.transaction() as session:
             (await session.get_one(Staff, person.id)).disable()
+
+    async def subscription(self, who: Person, kind: PrincipalKind) -> UUID:
+        """Something that somebody follows."""
+        row = Subscription(
+            id=new_id(),
+            subscriber_kind=kind,
+            subscriber_id=who.id,
+            kind=SubscriptionKind.REGION,
+            region_id=self.places.grid,
+            target=f"test:{next(_numbers)}",
+        )
+        async with database.transaction() as session:
+            session.add(row)
+        return row.id
 
     async def notification(self, person: Person) -> UUID:
         """Something that one person was told."""
