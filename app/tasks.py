@@ -46,6 +46,10 @@ async def _erase_objects(lease: Lease) -> None:
         await media.erase_objects([str(key) for key in keys])
 
 
+async def _clear_leftovers(_: Lease) -> None:
+    await media.clear_leftovers()
+
+
 async def _purge_logins(lease: Lease) -> None:
     async with lease.last_transaction() as session:
         await sessions.purge(session, clock.now())
@@ -70,6 +74,7 @@ KINDS: dict[str, Kind] = {
     "sync.waiting": _sweeping(sync.report_waiting),
     "sweep.logins": Kind(_purge_logins, attempts=3),
     "sweep.rows": _sweeping(cleanup.sweep),
+    "sweep.storage": Kind(_clear_leftovers, attempts=3),
     "sweep.files": _sweeping(media.erase_unused, hazard_exports.erase_expired),
 }
 
@@ -80,5 +85,6 @@ SCHEDULES: tuple[Schedule, ...] = (
     Schedule("media.resubmit", timedelta(minutes=5), wanted=reviews.is_any_unanswered),
     Schedule("sweep.logins", timedelta(hours=1)),
     Schedule("sweep.files", timedelta(hours=1)),
+    Schedule("sweep.storage", timedelta(hours=1)),
     Schedule("sweep.rows", timedelta(hours=1)),
 )

@@ -8,7 +8,8 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -39,6 +40,9 @@ _S3_PARAMETERS = {
 }
 # No part starts with a dot, so no key leads out of the storage.
 _KEY = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*", re.ASCII)
+_CHECKED = "readiness"
+# What the store calls a file that it has not finished yet: it neither lists nor deletes one.
+_STAGED = re.compile(r".+#[0-9]+")
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _S3_FULL = re.compile(r"507 Insufficient Storage|XMinioStorageFull|QuotaExceeded")
@@ -129,6 +133,23 @@ class Storage:
             for key in page:
                 yield key
 
+    async def leftovers(self) -> AsyncIterator[tuple[str, datetime]]:
+        """What a process that was killed left half way, with its time, in no order; a bucket keeps nothing such.
+
+        What is being written now is among it: look at the time. Raises StorageUnavailable.
+        """
+        folders = self._walk()
+        while (found := await self._run(lambda: _next_folder(folders))) is not None:
+            for leftover in found:
+                yield leftover
+
+    async def clear(self, before: datetime) -> int:
+        """Remove leftovers that are older; how many. Raises StorageUnavailable."""
+        old = [path async for path, written_at in self.leftovers() if written_at < before]
+        for path in old:
+            await self._run(partial(self._remove, path))
+        return len(old)
+
     async def check(self) -> None:
         """For readiness: write and remove a small file, or list the bucket.
 
@@ -198,8 +219,25 @@ class Storage:
         for page in self._store.list():
             yield [(meta["path"], meta["last_modified"]) for meta in page]
 
+    def _walk(self) -> Iterator[list[tuple[str, datetime]]]:
+        if self._directory is None:
+            return
+        for folder, _, names in os.walk(self._directory, onerror=_raise):
+            checked = Path(folder) == self._directory / _CHECKED
+            paths = [Path(folder, name) for name in names if checked or _STAGED.fullmatch(name)]
+            yield [
+                (path.relative_to(self._directory).as_posix(), written_at)
+                for path in paths
+                if (written_at := _written_at(path)) is not None
+            ]
+
+    def _remove(self, path: str) -> None:
+        if self._directory is not None:
+            with _typed_errors():
+                (self._directory / path).unlink(missing_ok=True)
+
     def _check(self) -> None:
-        key = f"readiness/{secrets.token_hex(8)}"
+        key = f"{_CHECKED}/{secrets.token_hex(8)}"
         with _typed_errors():
             if self._directory is None:
                 self._store.list_with_delimiter(key)
@@ -216,6 +254,23 @@ def _next(chunks: Iterator[bytes]) -> bytes:
 def _next_page(pages: Iterator[list[tuple[str, datetime]]]) -> list[tuple[str, datetime]]:
     with _typed_errors():
         return next(pages, [])
+
+
+def _next_folder(folders: Iterator[list[tuple[str, datetime]]]) -> list[tuple[str, datetime]] | None:
+    with _typed_errors():
+        return next(folders, None)
+
+
+def _written_at(path: Path) -> datetime | None:
+    """None when it was finished or removed meanwhile."""
+    try:
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    except FileNotFoundError:
+        return None
+
+
+def _raise(failure: OSError) -> None:
+    raise failure
 
 
 @contextmanager

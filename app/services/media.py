@@ -45,6 +45,7 @@ RENDITIONS = ("main", "thumbnail")
 DISCARD = "media.discard"
 _LABEL = "media-link"
 _UNUSED_FOR = timedelta(days=1)
+_HALF_WRITTEN_FOR = timedelta(hours=1)
 _REGISTERED_WITHIN = timedelta(minutes=30)
 SHOWN_TO_PUBLIC = Media.review == MediaReview.PASSED
 """Only what the content check let pass."""
@@ -204,6 +205,11 @@ async def discard_unregistered(lease: Lease) -> None:
     keys = lease.payload["keys"]
     if isinstance(keys, list):
         await erase_objects([str(key) for key in keys])
+
+
+async def clear_leftovers() -> int:
+    """Take away what killed processes left in the storage half written; how many files went."""
+    return await outside.storage.clear(clock.now() - _HALF_WRITTEN_FOR)
 
 
 async def erase_unused(session: AsyncSession) -> int:

@@ -16,6 +16,8 @@ _PAGE = 200
 _AT_ONCE = 8
 _IN_FLIGHT = timedelta(hours=1)
 """Objects this young may belong to an upload that is not over; rows this young to an erasure that is not."""
+_SWEPT_WITHIN = timedelta(hours=3)
+"""The worker takes leftovers away every hour once they are an hour old."""
 
 
 async def _objects(probe: Probe) -> AsyncIterator[str]:
@@ -56,10 +58,11 @@ async def _exports(probe: Probe) -> AsyncIterator[str]:
 
 async def _orphans(probe: Probe) -> AsyncIterator[str]:
     """Left behind by uploads that failed at the worst moment: nothing shows them, nothing erases them."""
+    leftovers = {path async for path, _ in probe.storage.leftovers()}
     done, batch = 0, []
     async for key, stored_at in probe.storage.keys():
         done += 1
-        if stored_at < clock.now() - _IN_FLIGHT:
+        if stored_at < clock.now() - _IN_FLIGHT and key not in leftovers:
             batch.append(key)
         if len(batch) == _PAGE:
             probe.advance(done, 0)
@@ -68,6 +71,13 @@ async def _orphans(probe: Probe) -> AsyncIterator[str]:
             batch = []
     for lost in await _unknown(probe, batch):
         yield f"storage {lost}: no row refers to it"
+
+
+async def _leftovers(probe: Probe) -> AsyncIterator[str]:
+    """Half written by a process that was killed."""
+    async for path, written_at in probe.storage.leftovers():
+        if written_at < clock.now() - _SWEPT_WITHIN:
+            yield f"storage {path}: left half way at {written_at:%Y-%m-%dT%H:%M:%SZ}"
 
 
 async def _unknown(probe: Probe, keys: list[str]) -> list[str]:
@@ -110,4 +120,5 @@ CHECKS = (
     Check("exports.objects", "every finished export is in the storage", _exports),
     Check("exports.columns", "an export has a file when it is done", _FINISHED),
     Check("storage.orphans", "every object in the storage belongs to a row", _orphans),
+    Check("storage.leftovers", "nothing that was left half way stays for three hours", _leftovers),
 )

@@ -393,3 +393,22 @@ async def test_how_the_bucket_is_addressed(addressing: str, monkeypatch: pytest.
 def test_a_wrong_url_is_refused_at_the_start(url: str) -> None:
     with pytest.raises(ValueError, match=r"MEDIA_URL|bad query"):
         Storage(url)
+
+
+async def test_what_was_left_half_way_is_found_and_taken_away(tmp_path: Path) -> None:
+    """Files that the store neither lists nor deletes; not what is being written, nor anything that is whole."""
+    storage = Storage(tmp_path.as_uri())
+    await storage.put("ab/whole.jpg", b"pixels")
+    await storage.check()
+    old, young = {"ab/half.jpg#1", "ab/half.jpg#12", "readiness/0a1b"}, {"ab/now.jpg#1"}
+    for path in old | young:
+        (tmp_path / path).write_bytes(b"half of the pixels")
+    for path in old | {"ab/whole.jpg"}:
+        os.utime(tmp_path / path, (1_000, 1_000))
+    assert {path async for path, _ in storage.leftovers()} == old | young
+    before = datetime.now(UTC) - timedelta(minutes=1)
+    assert {path async for path, written_at in storage.leftovers() if written_at < before} == old
+    assert [await storage.clear(before), await storage.clear(before)] == [3, 0]
+    assert {path async for path, _ in storage.leftovers()} == young
+    assert await storage.get("ab/whole.jpg") == b"pixels"
+    storage.close()
