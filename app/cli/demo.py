@@ -3,19 +3,24 @@
 import asyncio
 import json
 import secrets
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from importlib.resources import files
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import pyotp
 import typer
+import uvicorn
 from rich.markup import escape
 
 from app import clock
 from app.cli.console import say, stop
 from app.clients import http
+from app.sandbox.credentials import DEV_WEBHOOK_SECRET
+from app.sandbox.district import PORT, create_district
 from app.services.demo_accounts import PASSWORD, TOTP_SECRET
 from app.settings import settings
 
@@ -26,12 +31,13 @@ _SAMPLES = files("app") / "data" / "samples"
 _TOTP_STEP = timedelta(seconds=30)
 _WAIT_SECONDS = 15.0
 _SSE_DATA = "data: "
+_HERE = ("127.0.0.1", "localhost", "::1")
 
 
 def demo(
     url: Annotated[str, typer.Option(help="Where the server is.")] = settings.base_url,
     district: Annotated[
-        str, typer.Option(help="Where `jincai sandbox district` is; empty leaves that chapter out.")
+        str, typer.Option(help="Where `jincai sandbox district` is; one is started when none runs here.")
     ] = "",
 ) -> None:
     """Tell the whole story of one hazard against a running server, step by step."""
@@ -51,9 +57,38 @@ async def _tell(url: str, district: str) -> None:
         await tale.street()
         await tale.department()
         await tale.answered()
-        if district:
-            await tale.mirrored(district)
+        async with _platform(url, district) as platform:
+            if platform:
+                await tale.mirrored(platform)
         await tale.epilogue()
+
+
+@asynccontextmanager
+async def _platform(url: str, chosen: str) -> AsyncIterator[str]:
+    """Where the district's sandbox is: the one that was named or runs here, else one for this story. None for a far server."""
+    running = f"http://127.0.0.1:{PORT}"
+    if chosen or urlsplit(url).hostname not in _HERE:
+        yield chosen
+    elif await _answers(running):
+        yield running
+    else:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            application = create_district(f"{url}/v1/sync/district/events", DEV_WEBHOOK_SECRET)
+            server = uvicorn.Server(uvicorn.Config(application, log_level="warning", lifespan="off"))
+            serving = asyncio.create_task(server.serve(sockets=[listening]))
+            try:
+                yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+            finally:
+                server.should_exit = True
+                await serving
+
+
+async def _answers(url: str) -> bool:
+    async with http.open_client(url) as client:
+        try:
+            return (await client.get("/log")).status_code == 200
+        except http.NeverSent:
+            return False
 
 
 class _Person:
@@ -181,18 +216,19 @@ class _Tale:
         replayed = await self._ask("POST", f"{path}/replay", admin, json=window)
         self._note(f"A ping was answered {pinged['status_code']}; {replayed['queued']} events are sent again")
         arrived = await self._arrived(district)
-        self._note(f"Signed, and in order: {', '.join(arrived)}")
+        self._note(f"Signed, and in order: {', '.join(str(row['type']) for row in arrived)}")
+        last = arrived[-1]
+        self._note(f"In its log: {last['type']} {last['verdict']} {last['message_id']}")
         await self._ask("POST", f"{path}/disable", admin)
         await self._handed_over(district, str(hazard["community_id"]))
-        self._note(f"Look at {district}")
 
-    async def _arrived(self, district: str) -> list[str]:
+    async def _arrived(self, district: str) -> list[Json]:
         """What the district got about the hazard, in its order, once it is complete."""
         for _ in range(int(_WAIT_SECONDS * 5)):
             log = json.loads((await self._client.get(f"{district}/log")).content)
-            types = [str(row["type"]) for row in reversed(_items(log)) if self._hazard_id in str(row["body"])]
-            if "hazard.rated" in types:
-                return types
+            rows = [row for row in reversed(_items(log)) if self._hazard_id in str(row["body"])]
+            if any(row["type"] == "hazard.rated" for row in rows):
+                return rows
             await asyncio.sleep(0.2)
         return stop(f"Not everything arrived at {district}. Is a worker running?")
 

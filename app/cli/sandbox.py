@@ -14,7 +14,7 @@ from app.sandbox.credentials import (
     SANDBOX_PUSH_TOKEN,
     SANDBOX_SECRET,
 )
-from app.sandbox.district import create_district
+from app.sandbox.district import PORT, create_district
 from app.sandbox.wechat import create_sandbox
 from app.settings import settings
 
@@ -42,13 +42,13 @@ def wechat(
 
 @commands.command()
 def district(
-    port: Annotated[int, typer.Option(help="Port to listen on, at 127.0.0.1.")] = 8200,
+    port: Annotated[int, typer.Option(help="Port to listen on, at 127.0.0.1.")] = PORT,
     url: Annotated[str, typer.Option(help="The service that events are sent to.")] = settings.base_url,
 ) -> None:
     """Run the sandbox district platform: it receives webhooks at /hook, shows them at /, and sends events from /send."""
     _only_in_development()
     here = f"http://127.0.0.1:{port}"
-    say(f"Look at {here}; tell the story with: jincai demo --district {here}")
+    say(f"Look at {here}, and tell the story with: jincai demo")
     application = create_district(f"{url}/v1/sync/district/events", DEV_WEBHOOK_SECRET)
     uvicorn.run(application, host="127.0.0.1", port=port, log_level="warning", server_header=False)
 

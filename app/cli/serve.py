@@ -9,6 +9,7 @@ from app.cli.accounts import show_accounts
 from app.cli.console import out, require_settings, run, say, stop, warn_of_second_writer
 from app.clients.storage import Storage, StorageUnavailable
 from app.models.staff import Role
+from app.sandbox import district
 from app.services.demo_accounts import ACCOUNTS, Account
 from app.settings import settings
 
@@ -73,12 +74,23 @@ def _announce() -> None:
     say(f"Database            {'SQLite' if settings.is_sqlite else 'PostgreSQL'}")
     say(f"Worker              {_WORKERS[settings.worker]}")
     say(f"WeChat              {'sandbox in this process' if settings.sandbox_wechat else 'as configured'}")
+    if settings.env == "dev" and _is_listening(district.PORT):
+        say(f"District platform   sandbox at http://127.0.0.1:{district.PORT}")
     warn_of_second_writer()
     if settings.seed_demo and settings.env == "dev":
         _announce_demo()
     say("\nCtrl-C stops the server.")
 
 
+def _is_listening(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), _PROBE_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+_PROBE_SECONDS = 0.2
 _WORKERS = {"embedded": "in this process", "external": "on its own: run `jincai worker`"}
 
 

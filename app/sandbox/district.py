@@ -23,6 +23,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+PORT = 8200
 _KEPT = 500
 _TOLERANCE_SECONDS = 300
 _TIMEOUT_SECONDS = 10

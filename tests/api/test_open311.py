@@ -316,6 +316,27 @@ async def test_what_is_not_there_is_404_in_the_format_asked_for(client: httpx.As
     assert xml(await client.get(f"{path}.xml")).tag == "errors"
 
 
+async def test_a_parameter_without_a_value_is_none(client: httpx.AsyncClient) -> None:
+    query = (
+        "start_date=&end_date=&status=&service_code=&page=&page_size=&service_request_id=&jurisdiction_id="
+    )
+    assert (await client.get(f"{V2}/requests.json?{query}")).status_code == 200
+
+
+async def test_a_key_in_the_form_counts_against_its_limit(client: httpx.AsyncClient, places: Places) -> None:
+    admin = await make_staff(Role.DISTRICT_ADMIN, places.district)
+    body = {
+        "name": "slow",
+        "scopes": ["reports:write"],
+        "region_id": str(places.district),
+        "rate_limit": "2/minute",
+    }
+    key = (await client.post("/v1/api-keys", headers=admin.headers, json=body)).json()["key"]
+    answers = [await post(client, {"api_key": key, "service_code": "no_such"}) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [404, 404, 429]
+    assert answers[2].headers["retry-after"]
+
+
 async def test_private_categories_stay_private(client: httpx.AsyncClient, key: str, places: Places) -> None:
     request_id = await filed(client, key, places, service_code="elderly_in_danger")
     assert (await client.get(f"{V2}/requests/{request_id}.json")).status_code == 404

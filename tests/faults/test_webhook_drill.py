@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.webhooks.drill import Size, assess, hold
+
+pytestmark = pytest.mark.drill
 
 LARGE = Size(events=10_000, subjects=200, endpoints=5, kills=5, pauses=3, lease_seconds=5, seconds=900)
 

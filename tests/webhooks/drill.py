@@ -153,6 +153,10 @@ def assess(report: Report, size: Size) -> None:
         assert receiver.out_of_order() == []
     repeats = sum(receiver.repeats for receiver in report.receivers)
     resets = sum(receiver.resets for receiver in report.receivers)
+    print(
+        f"\n{wanted} deliveries in {report.seconds:.0f} s: {sum(len(each.accepted) for each in report.receivers)}"
+        f" arrivals, {repeats} repeats of which {resets} after injected resets, {size.kills} kills, {size.pauses} pauses"
+    )
     assert repeats - resets <= max(wanted * 0.01, lost_answers if wanted < 10_000 else 0)
 
 
@@ -180,9 +184,14 @@ async def _disturb(
 
 
 async def _worker(env: dict[str, str], stack: AsyncExitStack) -> asyncio.subprocess.Process:
-    worker = await _start(env, "-c", "from app.worker import main; main()")
+    worker = await start_worker(env)
     stack.push_async_callback(_end, worker)
     return worker
+
+
+async def start_worker(env: dict[str, str]) -> asyncio.subprocess.Process:
+    """A worker of its own."""
+    return await _start(env, "-c", "from app.worker import main; main()")
 
 
 async def _start(env: dict[str, str], *arguments: str, piped: bool = False) -> asyncio.subprocess.Process:

@@ -18,13 +18,15 @@ from app.db import Database, database
 from app.events import Place
 from app.handlers import HANDLERS
 from app.ids import new_id
+from app.keys import seal
 from app.models.events import Audience
-from app.models.hazards import HazardStatus
+from app.models.hazards import Hazard, HazardStatus
 from app.models.regions import Region
 from app.models.staff import Role
 from app.models.webhooks import DeliveryStatus, WebhookDelivery
 from app.outside import outside
 from app.sequencer import sequence
+from app.services import webhook_deliveries
 from app.settings import settings
 from app.webhook_sender import Sender
 from tests.factories import Person, Places, make_staff
@@ -431,6 +433,104 @@ async def test_what_was_redacted_is_in_no_later_try(
             story.manager, hazard_id, "redactions", {"description": True, "reason": "subject_request"}
         )
         assert (await deliveries(db, endpoint_id))[0].body_sealed is None
+
+
+async def test_words_that_do_not_fit_are_cut_and_stand_in_nobodys_way(
+    client: httpx.AsyncClient, admin: Person, places: Places, db: Database
+) -> None:
+    """Four bytes a character make more of 4,000 characters than a payload may have."""
+    story = await begin(client, places)
+    async with Receiver() as receiver:
+        endpoint_id = await _subscribe_fully(client, admin, places, receiver)
+        hazard_id = await story.hazard(HazardStatus.FILED)
+        async with db.transaction() as session:
+            hazard = await session.get_one(Hazard, UUID(hazard_id))
+            seal(hazard, "description", "🗑" * 4_000)
+        await _place_events()
+        async with sending():
+            await settled(db, endpoint_id, DeliveryStatus.DELIVERED, 1)
+    case = receiver.received[0].data["case"]
+    assert isinstance(case, dict)
+    assert len(receiver.received[0].body) <= 16 * 1024
+    assert (case["description"][:2], case["description_cut"]) == ("🗑🗑", True)
+
+
+async def test_a_case_that_cannot_be_read_stands_in_nobodys_way(
+    client: httpx.AsyncClient, admin: Person, places: Places, db: Database
+) -> None:
+    story = await begin(client, places)
+    async with Receiver() as broken, Receiver() as other:
+        await _subscribe_fully(client, admin, places, broken)
+        endpoint_id = await subscribe(client, admin, places.district, other, "hazard.filed")
+        hazard_id = await story.hazard(HazardStatus.FILED)
+        await change(hazard_id, description_sealed="v1.broken")
+        await _place_events()
+        async with sending():
+            await settled(db, endpoint_id, DeliveryStatus.DELIVERED, 1)
+        assert broken.received == []
+        await change(hazard_id, description_sealed=None)
+
+
+async def test_a_try_that_died_with_its_worker_has_its_row(
+    client: httpx.AsyncClient, admin: Person, places: Places, db: Database, advance: Callable[[float], None]
+) -> None:
+    async with Receiver() as receiver:
+        endpoint_id = await subscribe(client, admin, places.district, receiver)
+        await happen(places.grid)
+        async with db.transaction() as session:
+            for taker in await webhook_deliveries.receivers(session, []):
+                if taker.id == UUID(endpoint_id):
+                    assert len(await webhook_deliveries.claim(session, taker, 1)) == 1
+        advance(settings.job_lease_seconds + 1)
+        async with sending():
+            (row,) = await settled(db, endpoint_id, DeliveryStatus.DELIVERED, 1)
+        detail = (await client.get(f"/v1/webhook-deliveries/{row.id}", headers=admin.headers)).json()
+        tries = [(each["n"], each["status_code"], each["error"]) for each in detail["tries"]]
+        assert tries == [(1, None, "worker_lost"), (2, 204, None)]
+
+
+async def test_administrators_are_told_of_dead_letters_and_of_the_end(
+    client: httpx.AsyncClient, admin: Person, places: Places, db: Database
+) -> None:
+    stranger = await make_staff(Role.DISTRICT_ADMIN, places.far_street)
+    failures: list[Answer] = [*[(500, {}, b"")] * 10, (410, {}, b"")]
+    async with Receiver(answers=failures) as receiver:
+        endpoint_id = await subscribe(client, admin, places.street, receiver)
+        await happen(places.grid, 3)
+        async with sending():
+            await settled(db, endpoint_id, DeliveryStatus.DEAD, 2)
+            await until(lambda: len(receiver.received) == 11)
+    await _place_events()
+    expected: list[tuple[Person, list[str]]] = [
+        (admin, ["webhook_endpoint.disabled", "webhook_endpoint.gave_up"]),
+        (stranger, []),
+    ]
+    for person, told in expected:
+        answer = await client.get("/v1/me/notifications", headers=person.headers)
+        mine = [each for each in answer.json()["items"] if each["subject"]["id"] == endpoint_id]
+        assert sorted(each["type"] for each in mine) == told
+
+
+async def test_deliveries_are_found_by_what_they_are_about(
+    client: httpx.AsyncClient, admin: Person, places: Places, db: Database
+) -> None:
+    async with Receiver() as receiver:
+        endpoint_id = await subscribe(client, admin, places.district, receiver)
+        await happen(places.grid, 2)
+        await happen(places.community)
+        first = (await deliveries(db, endpoint_id))[0]
+        for query, count in (
+            ({"subject_id": str(places.grid)}, 2),
+            ({"event_id": str(first.event_id)}, 1),
+            ({"type": "region.touched"}, 3),
+            ({"type": "hazard.filed"}, 0),
+            ({"status": "queued"}, 3),
+            ({"status": "dead"}, 0),
+        ):
+            answer = await client.get(
+                "/v1/webhook-deliveries", headers=admin.headers, params={"endpoint_id": endpoint_id, **query}
+            )
+            assert len(answer.json()["items"]) == count, query
 
 
 async def _subscribe_fully(
