@@ -11,6 +11,7 @@ from uuid import UUID
 import orjson
 from sqlalchemy import (
     JSON,
+    BindParameter,
     ColumnElement,
     Dialect,
     Enum,
@@ -22,6 +23,7 @@ from sqlalchemy import (
     bindparam,
     func,
     literal,
+    literal_column,
     select,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -29,9 +31,11 @@ from sqlalchemy.dialects.postgresql.asyncpg import dialect as postgres_dialect
 from sqlalchemy.dialects.sqlite.aiosqlite import dialect as sqlite_dialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.sql import visitors
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.visitors import ExternallyTraversible
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from app.lanes import Driver
@@ -53,6 +57,9 @@ class Hot(Generic[R]):
 
     def __init__(self, statement: Statement) -> None:
         self.statement = statement
+        if isinstance(statement, Select):
+            # PostgreSQL plans a query anew each time while it cannot tell constants, such as a LIMIT, from parameters.
+            statement = cast(Statement, visitors.replacement_traverse(statement, {}, _written_out))
         compiled = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
         if compiled.insert_prefetch or compiled.update_prefetch:
             raise TypeError("a hot statement sets every column that has a default")
@@ -92,6 +99,15 @@ class Hot(Generic[R]):
                 for row in rows
             ],
         )
+
+
+def _written_out(element: ExternallyTraversible, **_: object) -> ColumnElement[object] | None:
+    """A constant as it stands in SQL; None for whatever stays as it is."""
+    if not isinstance(element, BindParameter) or element.required:
+        return None
+    constant: BindParameter[object] = element
+    text = constant.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True})
+    return literal_column(str(text), constant.type)
 
 
 def _writer(type_: TypeEngine[object]) -> _Convert:

@@ -129,7 +129,8 @@ class Lane:
     @property
     def is_usable(self) -> bool:
         """Whether the next caller may have it."""
-        return not self._spoiled and self.driver.is_open and not self.connection.invalidated
+        left_open = self._spoiled or self.connection.get_transaction() is not None
+        return not left_open and self.driver.is_open and not self.connection.invalidated
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -31,7 +32,7 @@ TARGETS = {"detail": (0.35, 0.45, 0.55), "list": (0.45, 0.60, 0.70), "create": (
 P99_TARGETS_MS = {"detail": 12, "list": 12, "nearby": 12, "create": 15, "accept": 15}
 OPERATIONS = ("detail", "list", "nearby", "create", "accept")
 _SPREAD = 0.10
-_COLUMNS = ("operation", "per s", "p50 ms", "p99 ms", "target", "bare per s", "ratio", "target", "verdict")
+_COLUMNS = ("operation", "per s", "p50 ms", "p99 ms", "target", "bare", "ratio", "target", "verdict")
 
 Row = tuple[str, list[Result], list[Result]]
 """An operation, what was measured of ours, and of the bare limit where there is one."""
@@ -227,7 +228,7 @@ def _free_port() -> int:
 
 
 def _table(title: str, rows: list[Row]) -> Table:
-    table = Table(title=title)
+    table = Table(title=title, box=SIMPLE, pad_edge=False)
     for name in _COLUMNS:
         table.add_column(name, justify="left" if name in ("operation", "verdict") else "right", no_wrap=True)
     for operation, mine, limits in rows:

@@ -13,7 +13,6 @@ from typing import Literal, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import (
-    BigInteger,
     ColumnElement,
     Float,
     Select,
@@ -78,6 +77,7 @@ class _Shape(NamedTuple):
     by_organisation: bool
     order: Order
     continues: bool
+    limit: int
     filters: tuple[str, ...]
 
 
@@ -116,7 +116,6 @@ _BEHIND: dict[Order, ColumnElement[bool]] = {
         and_(Hazard.due_at == _time("last_due_at"), Hazard.id > _id("last_id")),
     ),
 }
-_LIMIT = bindparam("limit", type_=BigInteger())
 _SQUARED_DISTANCE = (Hazard.lng - _number("lng")) * (Hazard.lng - _number("lng")) * _number("squeeze") + (
     Hazard.lat - _number("lat")
 ) * (Hazard.lat - _number("lat"))
@@ -144,9 +143,11 @@ async def page(caller: Caller, wanted: Filter, limit: int, cursor: str | None) -
         by_organisation=bool(values["organisations"]),
         order=wanted.order,
         continues=cursor is not None,
+        # As a number, not a parameter: PostgreSQL plans a statement anew each time when it cannot tell how much is wanted.
+        limit=limit + 1,
         filters=tuple(name for name in _FILTERS if values.get(name)),
     )
-    rows = await database.rows(_statement(shape), values | {"limit": limit + 1})
+    rows = await database.rows(_statement(shape), values)
     more = _cursor_behind(rows[limit - 1], wanted) if len(rows) > limit else None
     items = [summarise(caller, row, public=whose == "public") for row in rows[:limit]]
     return to_json({"items": items, "next_cursor": more})
@@ -206,7 +207,7 @@ def _statement(shape: _Shape) -> Hot[ListedRow]:
         query = LISTED_FOR_HANDLERS.where(hazard_access.HANDLED, *chosen)
     else:
         query = LISTED_FOR_HANDLERS.where(Hazard.id.in_(_handled(shape, chosen)))
-    return Hot(query.order_by(*_order(shape.order)).limit(_LIMIT))
+    return Hot(query.order_by(*_order(shape.order)).limit(shape.limit))
 
 
 def _handled(shape: _Shape, chosen: Sequence[ColumnElement[bool]]) -> Select[UUID]:
@@ -215,7 +216,7 @@ def _handled(shape: _Shape, chosen: Sequence[ColumnElement[bool]]) -> Select[UUI
     The first of each region, and of those the first: indexes give them, however many rows there are. Walking all rows
     from the newest on takes the longer, the smaller the part is that somebody handles.
     """
-    first = select(Hazard.id, Hazard.due_at).where(*chosen).order_by(*_order(shape.order)).limit(_LIMIT)
+    first = select(Hazard.id, Hazard.due_at).where(*chosen).order_by(*_order(shape.order)).limit(shape.limit)
     sources = []
     if shape.by_region:
         below = select(RegionAncestor.region_id).where(one_of(RegionAncestor.ancestor_id, "regions"))
@@ -227,7 +228,7 @@ def _handled(shape: _Shape, chosen: Sequence[ColumnElement[bool]]) -> Select[UUI
         sources.append(select(dispatched.c.id, dispatched.c.due_at))
     found = union(*sources).subquery()
     order = (found.c.due_at, found.c.id) if shape.order == "due" else (found.c.id.desc(),)
-    return select(found.c.id).order_by(*order).limit(_LIMIT)
+    return select(found.c.id).order_by(*order).limit(shape.limit)
 
 
 def _order(order: Order) -> Sequence[UnaryExpression[datetime | None] | UnaryExpression[UUID]]:
