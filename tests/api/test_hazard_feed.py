@@ -219,6 +219,6 @@ async def test_an_empty_feed_is_a_feed(story: Story) -> None:
     "query", [{"bbox": "1,2,3"}, {"limit": 0}, {"cursor": "x"}, {"region_id": "x"}, {"page": 1}]
 )
 async def test_malformed_questions_are_refused(story: Story, query: dict[str, object]) -> None:
-    answer = await read(story, **query)
+    answer = await read(story, None, **query)
     assert answer.status_code == 422
     assert problem(answer, 422, answer.json()["code"])
