@@ -24,7 +24,6 @@ from app.models.hazards import (
 from app.models.media import MediaPurpose, MediaReview
 from app.models.sessions import PrincipalKind
 from app.schemas.base import Latitude, Longitude, LongText, Moment, Read, Strict
-from app.schemas.case_examples import CASE_EXAMPLE
 from app.schemas.hazards import Actor
 
 
@@ -200,8 +199,6 @@ class CaseDocument(Strict):
     events: Annotated[list[CaseEvent], Field(min_length=1, max_length=10_000)]
     media: Annotated[list[CaseMedia], Field(max_length=500)]
     digest: Sha256
-
-    model_config = {"json_schema_extra": {"examples": [CASE_EXAMPLE]}}
 
     def computed_digest(self) -> str:
         """The digest that it should have."""
