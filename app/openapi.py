@@ -22,6 +22,7 @@ from app.errors import (
 )
 from app.idempotency import BadIdempotencyKey
 from app.models.base import JsonObject, JsonValue
+from app.schemas.case_examples import CASE_EXAMPLE
 
 _DESCRIPTION = """\
 Backend of the community mini-program. 社区小程序后端接口。
@@ -162,6 +163,9 @@ def document(app: FastAPI) -> JsonObject:
         "FieldProblem": _FIELD_SCHEMA,
         "Open311Errors": open311_format.ERRORS_SCHEMA,
     }
+    if "CaseDocument" in schemas:
+        # FastAPI leaves null members out of examples, and this one needs them.
+        _inside(schemas, "CaseDocument")["examples"] = [CASE_EXAMPLE]
     _inside(components, "responses").update({name: _response(name, kind) for name, kind in _PROBLEMS.items()})
     _inside(components, "responses")["Open311Refusal"] = _OPEN311_REFUSAL
     _inside(components, "parameters").update({"AcceptLanguage": _ACCEPT_LANGUAGE})

@@ -131,7 +131,7 @@ async def read_hazard_feed(
     bbox: Annotated[
         str | None, Query(max_length=100, description="`min_lng,min_lat,max_lng,max_lat` in WGS-84.")
     ] = None,
-    limit: Limit = 50,
+    limit: Limit = 20,
     cursor: CursorParameter = None,
     if_none_match: IfNoneMatch = None,
     accept_language: Annotated[str, Header(include_in_schema=False)] = "",

@@ -1,8 +1,10 @@
 """What the caller follows."""
 
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Body
+from fastapi.openapi.models import Example
 
 from app.deps import CurrentCaller, ReadSession, Session
 from app.operation import Operation
@@ -13,10 +15,17 @@ from app.services import subscriptions
 
 router = APIRouter(prefix="/v1/subscriptions", tags=["notifications"], route_class=Operation)
 
+_EXAMPLES: dict[str, Example] = {
+    "point": {"value": {"kind": "point", "location": {"lng": 104.1281, "lat": 30.6062}, "radius_m": 300}},
+    "category": {"value": {"kind": "category", "category": "fire_passage_blocked"}},
+}
+
 
 @router.post("", status_code=201)
 async def create_subscription(
-    body: SubscriptionCreate, caller: CurrentCaller, session: Session
+    body: Annotated[SubscriptionCreate, Body(openapi_examples=_EXAMPLES)],
+    caller: CurrentCaller,
+    session: Session,
 ) -> SubscriptionRead:
     """Follow a hazard, a category, a region or what lies around a point, as far as you may see it.
 

@@ -41,12 +41,6 @@ class PointSubscription(Strict):
     location: Coordinates
     radius_m: Annotated[int, Field(ge=MIN_RADIUS_M, le=MAX_RADIUS_M)]
 
-    model_config = {
-        "json_schema_extra": {
-            "examples": [{"kind": "point", "location": {"lng": 104.1281, "lat": 30.6062}, "radius_m": 300}]
-        }
-    }
-
 
 SubscriptionCreate = Annotated[
     HazardSubscription | CategorySubscription | RegionSubscription | PointSubscription,

@@ -18,7 +18,9 @@ from app.models.hazards import HazardStatus
 from app.models.organisations import Organisation
 from app.models.regions import Region
 from app.models.staff import Role
+from app.schemas.case_examples import CASE_EXAMPLE
 from app.schemas.cases import CaseDocument
+from app.services import case_history
 from tests.cases.papers import BASIS, Json, long_case, paper
 from tests.factories import make_staff
 from tests.stories import DESCRIPTION, Story, events_of, problem
@@ -171,3 +173,7 @@ async def test_an_export_says_the_same_until_something_happens(story: Story) -> 
     assert first["digest"] == second["digest"]
     await story.call(hazard_id)
     assert (await paper(story, hazard_id))["digest"] != first["digest"]
+
+
+def test_the_published_example_is_one_that_could_be_true() -> None:
+    case_history.require_plausible(CaseDocument.model_validate(CASE_EXAMPLE))
