@@ -31,7 +31,7 @@ from app.schemas.hazards import (
     Timeline,
     TimelineEntry,
 )
-from app.services import hazard_access, hazard_comments, media
+from app.services import event_facts, hazard_access, hazard_comments, media
 
 _STEP_OF: dict[str, Actor] = {
     "hazard.accepted": "grid",
@@ -143,7 +143,7 @@ async def timeline(session: AsyncSession, caller: Caller, hazard_id: UUID) -> Ti
     )
     found = list(rows)
     words = await _words(session, caller, [event.id for event in found])
-    return Timeline(items=[_entry(hazard, event, words.get(event.id)) for event in found])
+    return Timeline(items=[_entry(caller, hazard, event, words.get(event.id)) for event in found])
 
 
 def _summary(
@@ -263,13 +263,17 @@ async def _words(session: AsyncSession, caller: Caller, event_ids: Sequence[UUID
     return {row.event_id: text for row in rows if row.event_id and (text := unseal(row, "text"))}
 
 
-def _entry(hazard: Hazard, event: Event, text: str | None) -> TimelineEntry:
+def _entry(caller: Caller, hazard: Hazard, event: Event, text: str | None) -> TimelineEntry:
+    if not caller.is_resident:
+        facts = event_facts.for_staff(event)
+    else:
+        facts = event_facts.for_party(event) if _is_mine(caller, hazard) else event_facts.for_public(event)
     return TimelineEntry(
         seq=event.seq,
         type=event.type,
         occurred_at=event.occurred_at,
         actor=_actor(hazard, event),
-        data={key: value for key, value in event.payload.items() if isinstance(value, _PLAIN)},
+        data={name: value for name, value in facts.items() if isinstance(value, _PLAIN)},
         text=text,
     )
 
