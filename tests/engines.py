@@ -50,6 +50,8 @@ def environment(database_url: str, media: Path) -> dict[str, str]:
         "JINCAI_DATABASE_URL": database_url,
         "JINCAI_ENV": "dev",
         "JINCAI_MEDIA_URL": media.as_uri(),
+        # Nobody listens there: what the sandbox pushes must not reach a server that a developer runs.
+        "JINCAI_PORT": "1",
         "JINCAI_SEED": "none",
         "JINCAI_WORKER": "external",
     }

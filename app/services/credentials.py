@@ -1,5 +1,6 @@
 """What proves that somebody is who they say: passwords, authenticator codes, recovery codes."""
 
+import asyncio
 import secrets
 
 from sqlalchemy import delete, select, update
@@ -67,7 +68,9 @@ async def change_password(caller: Caller, order: PasswordChange) -> None:
     """Replace the caller's own password and end their other sessions."""
     known = await _admit(caller)
     await _require_password(known, order.current_password, "current_password")
-    require_strong(order.new_password, known.username, ("body", "new_password"))
+    name = unseal(known, "display_name") or ""
+    loc = ("body", "new_password")
+    await asyncio.to_thread(require_strong, order.new_password, known.username, loc, name)
     if order.new_password == order.current_password:
         raise _refused(
             "new_password", "password_unchanged", "is the password in use", "新密码不能与当前密码相同"

@@ -45,7 +45,7 @@ from app.models.residents import Resident
 from app.models.sessions import PrincipalKind
 from app.models.staff import Staff
 from app.schemas.hazards import Actor, Timeline, TimelineEntry
-from app.services import hazard_access, hazard_comments, media
+from app.services import event_facts, hazard_access, hazard_comments, media
 
 Json = dict[str, object]
 _ID_LENGTH = 36
@@ -281,7 +281,7 @@ async def timeline(session: AsyncSession, caller: Caller, hazard_id: UUID) -> Ti
     )
     found = list(rows)
     words = await _words(session, caller, [event.id for event in found])
-    return Timeline(items=[_entry(hazard, event, words.get(event.id)) for event in found])
+    return Timeline(items=[_entry(caller, hazard, event, words.get(event.id)) for event in found])
 
 
 def summarise(caller: Caller, row: ListedRow, *, public: bool = False, distance_m: int | None = None) -> Json:
@@ -453,13 +453,19 @@ async def _words(session: AsyncSession, caller: Caller, event_ids: Sequence[UUID
     return {row.event_id: text for row in rows if row.event_id and (text := unseal(row, "text"))}
 
 
-def _entry(hazard: Hazard, event: Event, text: str | None) -> TimelineEntry:
+def _entry(caller: Caller, hazard: Hazard, event: Event, text: str | None) -> TimelineEntry:
+    if not caller.is_resident:
+        facts = event_facts.for_staff(event)
+    else:
+        facts = (
+            event_facts.for_party(event) if hazard.reporter_id == caller.id else event_facts.for_public(event)
+        )
     return TimelineEntry(
         seq=event.seq,
         type=event.type,
         occurred_at=event.occurred_at,
         actor=actor_of(hazard, event),
-        data={key: value for key, value in event.payload.items() if isinstance(value, _PLAIN)},
+        data={name: value for name, value in facts.items() if isinstance(value, _PLAIN)},
         text=text,
     )
 

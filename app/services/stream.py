@@ -6,7 +6,7 @@ The query decides what is seen; signals only say when to ask. A stream holds no 
 import asyncio
 import contextlib
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -26,7 +26,7 @@ from app.models.regions import RegionAncestor
 from app.policy import POLICY
 from app.schemas.notifications import SubjectRead
 from app.schemas.stream import StreamEvent
-from app.services import scopes, subscriptions
+from app.services import event_facts, scopes, subscriptions
 from app.signals import signals
 
 OPERATION = "stream_events"
@@ -95,7 +95,7 @@ async def subscribe(caller: Caller, authorization: str, after: int | None) -> As
             del _open[caller.id]
 
 
-async def follow(subscription: Subscription) -> AsyncIterator[tuple[int, StreamEvent]]:
+async def follow(subscription: Subscription) -> AsyncGenerator[tuple[int, StreamEvent]]:
     """Positions and events as they come; ends when the caller may no longer listen."""
     wake, asked_at = subscription.wake, clock.monotonic() - _UNHEARD_SECONDS
     while await _may_listen(subscription):
@@ -187,7 +187,9 @@ async def _next(subscription: Subscription) -> list[tuple[int, StreamEvent]]:
             .order_by(Event.position)
             .limit(_BATCH)
         )
-        events = [(event.position or 0, _describe(event)) for event in rows]
+        found = list(rows)
+        mine = await _reported(session, subscription.caller, found)
+        events = [(event.position or 0, _describe(subscription.caller, event, mine)) for event in found]
     subscription.position = head
     if len(events) == _BATCH:
         subscription.position = events[-1][0]
@@ -199,7 +201,20 @@ async def _head(session: AsyncSession) -> int:
     return await session.scalar(select(EventHead.position)) or 0
 
 
-def _describe(event: Event) -> StreamEvent:
+async def _reported(session: AsyncSession, caller: Caller, found: Sequence[Event]) -> set[UUID]:
+    """The hazards among the subjects that the caller, a resident, has reported rather than supported."""
+    if not caller.is_resident or not found:
+        return set()
+    subjects = {event.subject_id for event in found if event.subject_kind == _HAZARDS}
+    query = select(Hazard.id).where(Hazard.id.in_(subjects), Hazard.reporter_id == caller.id)
+    return set(await session.scalars(query))
+
+
+def _describe(caller: Caller, event: Event, mine: set[UUID]) -> StreamEvent:
+    if not caller.is_resident:
+        data = event_facts.for_staff(event)
+    else:
+        data = event_facts.for_party(event) if event.subject_id in mine else event_facts.for_public(event)
     return StreamEvent(
         id=event.id,
         type=event.type,
@@ -207,7 +222,7 @@ def _describe(event: Event) -> StreamEvent:
         seq=event.seq,
         occurred_at=event.occurred_at,
         community_id=event.community_id,
-        data=event.payload,
+        data=data,
     )
 
 

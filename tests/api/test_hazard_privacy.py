@@ -1,5 +1,7 @@
 """Who sees what: notes among staff, what is not checked yet, and who the reporter is."""
 
+import asyncio
+import contextlib
 from uuid import UUID
 
 import httpx
@@ -48,6 +50,36 @@ async def test_notes_are_for_staff_only(client: httpx.AsyncClient) -> None:
         comments = await story.get(staff, f"/v1/hazards/{hazard_id}/comments")
         assert [each["text"] for each in comments["items"]] == texts
     assert "hazard.noted" in await _streamed(story.worker, hazard_id)
+
+
+async def test_the_public_learns_no_more_of_departments_than_the_hazard_says(story: Story) -> None:
+    """Neither the timeline nor the stream of somebody who supports it names, counts or places one."""
+    hazard_id = await story.hazard(S.RESOLVED)
+    await show_to_public(hazard_id)
+    await story.dispute(hazard_id)
+    await story.take(story.neighbour, hazard_id, "support")
+    await _place_events()
+    hidden = {"organisation_id", "lead_organisation_id", "joint_organisations", "hops", "binding", "role"}
+    hidden |= {"distance_m", "refusals", "decision_forced", "score"}
+    told = {}
+    for name in ("neighbour", "reporter", "officer"):
+        answer = await story.get(getattr(story, name), f"/v1/hazards/{hazard_id}/timeline")
+        told[name] = {key for entry in answer["items"] for key in entry["data"]}
+        types = {entry["type"] for entry in answer["items"]}
+        assert {"hazard.dispatched", "hazard.checked_in"} <= types
+    assert not told["neighbour"] & hidden
+    assert {"status", "version", "outcome", "by", "disputes"} <= told["neighbour"]
+    for party in ("reporter", "officer"):
+        assert {"lead_organisation_id", "organisation_id", "distance_m", "hops"} <= told[party]
+    for who, sees in ((story.neighbour, False), (story.reporter, True)):
+        async with stream.subscribe(await who.caller(), who.headers["Authorization"], 0) as subscription:
+            async with asyncio.timeout(5), contextlib.aclosing(stream.follow(subscription)) as following:
+                keys: set[str] = set()
+                async for _, event in following:
+                    keys |= event.data.keys() if str(event.subject.id) == hazard_id else set()
+                    if event.type == "hazard.supported" and str(event.subject.id) == hazard_id:
+                        break
+        assert bool(keys & hidden) is sees
 
 
 async def test_residents_leave_no_notes(story: Story) -> None:

@@ -125,6 +125,16 @@ async def test_a_full_line_does_not_hold_up_the_event_loop(pool: Argon2Threads) 
     assert turns > 5
 
 
+_LONG = "quiet teapots on a violet harbour wall, 27 of them and one lantern" + "-Q7x" * 15 + "-b"
+assert len(_LONG) == MAX_LENGTH
+
+
+def test_ones_own_name_is_guessable() -> None:
+    with pytest.raises(InvalidInput) as refused:
+        require_strong("zhangwei0516", "grid.li", display_name="Zhangwei")
+    assert refused.value.fields[0].code == "password_too_common"
+
+
 def refusal(password: str, username: str = "grid.li") -> str | None:
     """The code that a new password is refused with, or None."""
     try:
@@ -143,8 +153,9 @@ def refusal(password: str, username: str = "grid.li") -> str | None:
         ("tiny-9-Qx", "password_too_short"),
         ("", "password_too_short"),
         ("u\u0308" * 5 + "-9Qx", "password_too_short"),
-        ("q7-" * 42 + "ab", None),
-        ("q7-" * 42 + "abc", "password_too_long"),
+        (_LONG, None),
+        (_LONG[:-1], None),
+        (_LONG + "c", "password_too_long"),
         ("woaini1314", "password_too_common"),
         ("WoAiNi1314", "password_too_common"),
         ("Password123!", "password_too_common"),
@@ -154,6 +165,11 @@ def refusal(password: str, username: str = "grid.li") -> str | None:
         ("5201314520", "password_too_common"),
         ("Zhang123456", "password_too_common"),
         ("Jincai@2025", "password_too_common"),
+        ("12345678901234", "password_too_common"),
+        ("aaaaaaaaaaaaaaaa", "password_too_common"),
+        ("abcdefghijklmnop", "password_too_common"),
+        ("qwertyuiopasdf", "password_too_common"),
+        ("q7-" * 40, "password_too_common"),
         ("my-Grid.Li-2031", "password_contains_username"),
     ],
 )
