@@ -228,7 +228,7 @@ def _free_port() -> int:
 
 
 def _table(title: str, rows: list[Row]) -> Table:
-    table = Table(title=title, box=SIMPLE, pad_edge=False)
+    table = Table(title=title, box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
     for name in _COLUMNS:
         table.add_column(name, justify="left" if name in ("operation", "verdict") else "right", no_wrap=True)
     for operation, mine, limits in rows:
