@@ -67,6 +67,7 @@ KINDS: dict[str, Kind] = {
     messages.SEND: Kind(messages.send),
     personal_data.ERASE: Kind(personal_data.erase_stragglers),
     reviews.TEXT: Kind(reviews.review_text, attempts=20),
+    reviews.NICKNAME: Kind(reviews.review_nickname, attempts=20),
     reviews.MEDIA: Kind(reviews.review_media, attempts=20),
     reviews.VERDICT: Kind(reviews.apply_verdict, attempts=8),
     "sweep.logins": Kind(_purge_logins, attempts=3),

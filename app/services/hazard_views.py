@@ -195,7 +195,8 @@ async def _public_name(session: AsyncSession, hazard: Hazard) -> str | None:
     if hazard.anonymous or hazard.reporter_id is None:
         return None
     reporter = await session.get(Resident, hazard.reporter_id)
-    return unseal(reporter, "nickname") if reporter else None
+    checked = reporter is not None and reporter.nickname_state is PublicState.VISIBLE
+    return unseal(reporter, "nickname") if reporter and checked else None
 
 
 async def _reporter(session: AsyncSession, caller: Caller, hazard: Hazard) -> ReporterRead | None:
