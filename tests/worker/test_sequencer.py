@@ -226,10 +226,11 @@ def _verify(chain: Chain, where: int) -> bool:
 
 
 async def test_a_head_that_was_kept_is_in_history_until_it_is_rewritten(places: Places) -> None:
+    subject = await new_subject(places.grid)
     async with _chain(places) as session:
         kept = await event_heads.current(session)
         assert kept.startswith(f"{LENGTH}:")
-        await record(session, await new_subject(places.grid))
+        await record(session, subject)
         await sequence(session, {})
         assert await event_heads.missing(session, kept) is None
         assert await event_heads.missing(session, f" {await event_heads.current(session)}\n") is None
