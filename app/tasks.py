@@ -68,6 +68,7 @@ KINDS: dict[str, Kind] = {
     messages.SEND: Kind(messages.send),
     personal_data.ERASE: Kind(personal_data.erase_stragglers),
     reviews.TEXT: Kind(reviews.review_text, attempts=20),
+    reviews.NICKNAME: Kind(reviews.review_nickname, attempts=20),
     reviews.MEDIA: Kind(reviews.review_media, attempts=20),
     reviews.VERDICT: Kind(reviews.apply_verdict, attempts=8),
     sync.TASK: Kind(sync.apply_case, attempts=20),

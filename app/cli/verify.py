@@ -9,7 +9,8 @@ from rich.progress import Progress, TaskID
 from app.cli.console import progress, require_settings, run, say, stop
 from app.cli.schema import require_head
 from app.clients.storage import Storage
-from app.services import verification
+from app.db import database
+from app.services import event_heads, verification
 from app.services.verification import Result
 from app.services.verification_checks import Advance, Check
 from app.settings import settings
@@ -21,10 +22,22 @@ def verify(
     only: Annotated[
         list[str] | None, typer.Option(help="Only checks whose name begins so; may be repeated.")
     ] = None,
+    head: Annotated[
+        bool, typer.Option("--head", help="Only print the signed head of the events, to be kept elsewhere.")
+    ] = False,
+    since: Annotated[
+        str | None, typer.Option(metavar="HEAD", help="A head that was kept: history must still contain it.")
+    ] = None,
 ) -> None:
     """Look whether everything stored is as it must be, beside a running service. Exit code 1 when something is not."""
     require_settings()
     require_head()
+    if head:
+        say(run(_head()))
+        return
+    lost = run(_missing(since)) if since is not None else None
+    if lost is not None:
+        stop(lost)
     checks = [check for check in verification.CHECKS if not only or any(map(check.name.startswith, only))]
     if not checks:
         stop(f"No check is called so. There are: {', '.join(check.name for check in verification.CHECKS)}")
@@ -33,6 +46,16 @@ def verify(
     if broken:
         stop(f"{len(broken)} of {len(results)} invariants do not hold.")
     say(f"All {len(results)} invariants hold.")
+
+
+async def _head() -> str:
+    async with database.reading() as session:
+        return await event_heads.current(session)
+
+
+async def _missing(kept: str) -> str | None:
+    async with database.reading() as session:
+        return await event_heads.missing(session, kept)
 
 
 async def _verify(checks: list[Check]) -> list[Result]:

@@ -7,6 +7,7 @@ from sqlalchemy import ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.models.base import Entity, Subject, Versioned
+from app.models.hazards import PublicState
 
 
 class Resident(Entity, Subject, Versioned):
@@ -17,6 +18,7 @@ class Resident(Entity, Subject, Versioned):
     openid_index: Mapped[str | None] = mapped_column(unique=True)
     openid_sealed: Mapped[str | None]
     nickname_sealed: Mapped[str | None]
+    nickname_state: Mapped[PublicState] = mapped_column(default=PublicState.PENDING)
     phone_index: Mapped[str | None] = mapped_column(index=True)
     phone_sealed: Mapped[str | None]
     real_name_sealed: Mapped[str | None]

@@ -149,6 +149,7 @@ class LoginThrottle(Base):
     failures: Mapped[int] = mapped_column(default=0)
     forgiven_until: Mapped[datetime]
     blocked_until: Mapped[datetime | None]
+    reported_until: Mapped[datetime | None]
 
     def wait(self, now: datetime, free: int) -> int:
         """Whole seconds until the next try is looked at; 0 for now. A clock that was put back cannot prolong it."""
@@ -156,6 +157,13 @@ class LoginThrottle(Base):
             return 0
         self.blocked_until = min(self.blocked_until, now + self._delay(free))
         return -(-(self.blocked_until - now) // timedelta(seconds=1))
+
+    def turn_away(self, now: datetime) -> bool:
+        """A try came while the next one has to wait; whether it is the first in this wait."""
+        first = self.blocked_until is not None and now < self.blocked_until != self.reported_until
+        if first:
+            self.reported_until = self.blocked_until
+        return first
 
     def count(self, now: datetime, free: int, forgive_one_in: timedelta) -> None:
         """One more failure. `free` of them cost nothing, and one is forgiven in each `forgive_one_in`."""

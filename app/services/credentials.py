@@ -121,7 +121,9 @@ async def _admit(caller: Caller, repeat: idempotency.Request | None = None) -> S
             await idempotency.replay_if_done(session, repeat)
         staff, now = await _lock(session, caller), clock.now()
         [wait] = await login_throttle.waits(session, [_meter(staff)], now)
-        if not wait:
+        if wait:
+            await login_throttle.record_refusal(session, [_meter(staff)], now, staff.id)
+        else:
             await login_throttle.count(session, [_meter(staff)], now)
     if wait:
         raise TooManyAttempts(retry_after=wait)

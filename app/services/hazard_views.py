@@ -107,6 +107,7 @@ class _Row(HazardRow):
     resolved_at: datetime | None
     closed_at: datetime | None
     nickname_sealed: str | None
+    nickname_state: str | None
     phone_sealed: str | None
     handler_id: UUID | None
     display_name_sealed: str | None
@@ -156,6 +157,7 @@ _MORE_COLUMNS = (
     Hazard.resolved_at,
     Hazard.closed_at,
     Resident.nickname_sealed,
+    _text(Resident.nickname_state),
     Resident.phone_sealed,
     Hazard.handler_id,
     Staff.display_name_sealed,
@@ -325,7 +327,7 @@ def _whole(caller: Caller, row: _Row) -> Json:
         "location": _location(row),
         "address": _opened(row["address_sealed"], Hazard, "address", row["id"]) if inside else None,
         "anonymous": row["anonymous"],
-        "reporter_name": None if row["anonymous"] else _nickname(row),
+        "reporter_name": _public_name(row),
         "reporter": None if caller.is_resident else _reporter(row),
         "mine": _is_mine(caller, row),
         "supported": row["supported"],
@@ -375,6 +377,13 @@ def _location(row: HazardRow) -> Json:
 
 def _opened(sealed: str | None, model: type[Entity], column: str, row_id: UUID) -> str | None:
     return sealed and vault.open(sealed, table=model.__tablename__, column=f"{column}_sealed", row_id=row_id)
+
+
+def _public_name(row: _Row) -> str | None:
+    """Once it passed the content check, and not of whoever stays anonymous."""
+    if row["anonymous"] or row["nickname_state"] != PublicState.VISIBLE:
+        return None
+    return _nickname(row)
 
 
 def _nickname(row: _Row) -> str | None:

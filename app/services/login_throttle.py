@@ -8,14 +8,18 @@ so that its owner is never kept out.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from sqlalchemy import delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app import events
+from app.auth import SYSTEM
 from app.db import insert
 from app.errors import TooManyRequests
 from app.keys import vault
 from app.limits import network
+from app.models.base import JsonObject
 from app.models.staff import LoginThrottle
 
 _KEPT = timedelta(days=1)
@@ -32,6 +36,7 @@ class TooManyAttempts(TooManyRequests):
 class Meter:
     """What is counted: `free` failures cost nothing, and one is forgiven in each `forgive_one_in`."""
 
+    kind: str
     key: str
     free: int
     forgive_one_in: timedelta
@@ -74,6 +79,18 @@ async def take_back(session: AsyncSession, meters: Sequence[Meter], now: datetim
         row.take_back(meter.free)
 
 
+async def record_refusal(
+    session: AsyncSession, meters: Sequence[Meter], now: datetime, staff_id: UUID | None
+) -> None:
+    """Put on record the first try that each wait turns away: what is being guessed at, not by whom."""
+    refused = [meter.kind for meter, row in await _lock(session, meters, now) if row.turn_away(now)]
+    if refused:
+        payload: JsonObject = {"by": ",".join(refused)}
+        if staff_id is not None:
+            payload["staff_id"] = str(staff_id)
+        events.record_access(session, SYSTEM, "session.throttled", payload=payload)
+
+
 async def purge(session: AsyncSession, now: datetime) -> None:
     """Drop what has no more effect."""
     idle = or_(LoginThrottle.blocked_until.is_(None), LoginThrottle.blocked_until < now)
@@ -81,7 +98,7 @@ async def purge(session: AsyncSession, now: datetime) -> None:
 
 
 def _meter(kind: str, what: str, free: int, forgive_one_in: timedelta) -> Meter:
-    return Meter(vault.blind_index("login_throttle", f"{kind}|{what}"), free, forgive_one_in)
+    return Meter(kind, vault.blind_index("login_throttle", f"{kind}|{what}"), free, forgive_one_in)
 
 
 async def _lock(

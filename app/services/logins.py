@@ -66,6 +66,9 @@ async def sign_in_staff(order: StaffSessionCreate, address: str) -> SessionRead:
         answer = await _judge(session, attempt, order, verdict)
         if isinstance(answer, Unauthenticated) and not isinstance(answer, TotpRequired):
             _record_failure(session, "password", answer, attempt.staff_id)
+            if attempt.held_for:
+                account = login_throttle.by_account(order.username.lower())
+                await login_throttle.record_refusal(session, [account], clock.now(), attempt.staff_id)
     # After the commit: what was counted must outlast the refusal.
     if isinstance(answer, SessionRead):
         return answer
@@ -107,9 +110,12 @@ async def _admit(order: StaffSessionCreate, address: str) -> _Attempt:
                 Staff.username == username, Staff.status == StaffStatus.ACTIVE
             )
         )
+        staff_id, password_hash = known.one_or_none() or (None, None)
+        if wait:
+            asked = source if order.totp else [account, *source]
+            await login_throttle.record_refusal(session, asked, now, staff_id)
     if wait:
         raise TooManyAttempts(retry_after=wait)
-    staff_id, password_hash = known.one_or_none() or (None, None)
     return _Attempt(staff_id, password_hash, counted, held_for)
 
 
@@ -166,6 +172,7 @@ async def _second_factor_refusal(
     now, meter = clock.now(), login_throttle.by_second_factor(staff.username)
     [wait] = await login_throttle.waits(session, [meter], now)
     if wait:
+        await login_throttle.record_refusal(session, [meter], now, staff.id)
         return TooManyAttempts(retry_after=wait)
     if not await credentials.spend_second_factor(session, SYSTEM, staff, code):
         await login_throttle.count(session, [meter], now)

@@ -5,7 +5,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import auth, events
+from app import auth, events, outbox
 from app.auth import Caller
 from app.db import insert, signal_after_commit
 from app.errors import InvalidInput, NotFound, Unauthenticated, VersionConflict
@@ -15,7 +15,7 @@ from app.keys import seal, unseal, vault
 from app.masking import mask_address, mask_id_number, mask_name, mask_phone
 from app.models.base import JsonObject
 from app.models.events import Audience
-from app.models.hazards import Hazard
+from app.models.hazards import Hazard, PublicState
 from app.models.households import OPEN_STATUSES, Household
 from app.models.regions import Region, RegionLevel
 from app.models.residents import Resident
@@ -47,8 +47,10 @@ async def update_me(
         if body.community_id is not None:
             await require_community(session, body.community_id)
         join_community(session, resident, body.community_id)
-    if "nickname" in given:
+    if "nickname" in given and body.nickname != unseal(resident, "nickname"):
         seal(resident, "nickname", body.nickname)
+        resident.nickname_state = PublicState.PENDING
+        await outbox.enqueue(session, "review.nickname", {"resident_id": str(resident.id)})
     if "language" in given:
         resident.language = body.language
     resident.version += 1

@@ -28,11 +28,12 @@ from app.models.media import Media, MediaReview
 from app.models.residents import Resident
 from app.models.sessions import PrincipalKind
 from app.outside import outside
-from app.services import hazard_access, media
+from app.services import hazard_access, media, residents
 from app.services.wechat_tasks import retried
 
 TEXT = "review.text"
 MEDIA = "review.media"
+NICKNAME = "review.nickname"
 VERDICT = "review.verdict"
 
 _ANSWERED_WITHIN = timedelta(minutes=30)
@@ -61,6 +62,10 @@ class _Verdict:
     def passed(self) -> bool:
         return self.advice == Suggestion.PASS
 
+    @property
+    def facts(self) -> JsonObject:
+        return {"advice": self.advice, "label": self.label}
+
 
 _PASSED = _Verdict(Suggestion.PASS)
 _UNCHECKED = _Verdict("unchecked")
@@ -79,6 +84,26 @@ async def review_text(lease: Lease) -> None:
     verdict = await _judge_text(text, author)
     async with lease.last_transaction() as session:
         await _settle_text(session, row, verdict)
+
+
+async def review_nickname(lease: Lease) -> None:
+    """Have a nickname checked. One that does not pass is shown to nobody, and its owner may choose another."""
+    resident_id = UUID(str(lease.payload["resident_id"]))
+    async with database.reading() as session:
+        resident = await session.get(Resident, resident_id)
+        if resident is None or resident.nickname_state is not PublicState.PENDING:
+            return
+        nickname, openid = unseal(resident, "nickname"), unseal(resident, "openid")
+    if nickname is None:
+        return
+    verdict = await _judge_text(nickname, _Author(trusted=False, openid=openid))
+    async with lease.last_transaction() as session:
+        resident = await residents.lock(session, resident_id)
+        # Another nickname has a check of its own.
+        if unseal(resident, "nickname") == nickname:
+            resident.nickname_state = PublicState.VISIBLE if verdict.passed else PublicState.HIDDEN
+            if not verdict.passed:
+                residents.record(session, SYSTEM, resident, "resident.nickname_hidden", verdict.facts)
 
 
 async def review_media(lease: Lease) -> None:
@@ -234,7 +259,7 @@ async def _lock(session: AsyncSession, hazard_id: UUID) -> Hazard:
 
 
 def _flag(session: AsyncSession, hazard: Hazard, part: str, part_id: UUID, verdict: _Verdict) -> None:
-    facts: JsonObject = {"part": part, "id": str(part_id), "advice": verdict.advice, "label": verdict.label}
+    facts: JsonObject = {"part": part, "id": str(part_id), **verdict.facts}
     events.record(
         session,
         SYSTEM,

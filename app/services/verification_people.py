@@ -1,20 +1,23 @@
 """Invariants of people and what is kept about them: sealed values, sessions, households, answers, tasks."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 from sqlalchemy import and_, exists, func, or_, select
 
+from app import clock
 from app.crypto import SealBroken
 from app.keys import vault
 from app.models.base import Base
 from app.models.events import Event
 from app.models.hazard_comments import HazardComment
-from app.models.households import Household, HouseholdStatus
+from app.models.hazards import Hazard
+from app.models.households import OPEN_STATUSES, Household, HouseholdStatus
 from app.models.idempotency import IdempotencyKey
-from app.models.notifications import Notification
+from app.models.notifications import MessageQuota, Notification
 from app.models.residents import Resident
 from app.models.sessions import LoginSession, PrincipalKind
-from app.models.staff import Staff
+from app.models.staff import Staff, StaffStatus
 from app.models.tasks import Task, TaskStatus
 from app.services import key_rotation
 from app.services.verification_checks import MOST, Check, Probe, each, rows
@@ -140,6 +143,43 @@ _COMMENTS = each(
         ),
     },
 )
+_STRAGGLERS = timedelta(hours=1)
+
+
+async def _links(probe: Probe) -> AsyncIterator[str]:
+    """Whoever left is nobody any more, an hour later; whoever was disabled is signed in nowhere."""
+    gone = select(Resident.id).where(Resident.deleted_at < clock.now() - _STRAGGLERS)
+    disabled = select(Staff.id).where(Staff.status == StaffStatus.DISABLED)
+    quota = MessageQuota.resident_id
+    breaches = {
+        "reported by somebody who left": select(Hazard.id).where(Hazard.reporter_id.in_(gone)),
+        "open, of somebody who left": select(Household.id).where(
+            Household.resident_id.in_(gone), Household.status.in_(OPEN_STATUSES)
+        ),
+        "the words of somebody who left": select(HazardComment.id).where(
+            HazardComment.author_kind == PrincipalKind.RESIDENT,
+            HazardComment.author_id.in_(gone),
+            HazardComment.text_sealed.is_not(None),
+        ),
+        "told to somebody who left": select(Notification.id).where(
+            Notification.recipient_kind == PrincipalKind.RESIDENT, Notification.recipient_id.in_(gone)
+        ),
+        "messages for somebody who left": select(quota).where(quota.in_(gone)),
+        "a sign-in of somebody who left": select(LoginSession.id).where(
+            LoginSession.principal_kind == PrincipalKind.RESIDENT, LoginSession.principal_id.in_(gone)
+        ),
+        "still signed in, but disabled": select(LoginSession.id).where(
+            LoginSession.principal_kind == PrincipalKind.STAFF,
+            LoginSession.principal_id.in_(disabled),
+            LoginSession.revoked_at.is_(None),
+        ),
+    }
+    for done, (what, query) in enumerate(breaches.items()):
+        probe.advance(done, len(breaches))
+        for row_id in await probe.session.scalars(query.limit(MOST)):
+            yield f"{query.get_final_froms()[0]} {row_id}: {what}"
+
+
 _NOTIFICATIONS = each(
     Notification,
     {
@@ -173,6 +213,9 @@ CHECKS = (
     Check("households.columns", "every household has the columns that its status asks for", _HOUSEHOLDS),
     Check("residents.columns", "nothing personal is left of those who left", _RESIDENTS),
     Check("comments.columns", "hidden comments have no words, and events of comments exist", _COMMENTS),
+    Check(
+        "people.gone", "nothing points to those who left, and those who were disabled are signed out", _links
+    ),
     Check("notifications.ends", "every notification is about an event, to somebody", _NOTIFICATIONS),
     Check("tasks.columns", "tasks that are over are nobody's", _TASKS),
 )

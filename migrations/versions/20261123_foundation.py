@@ -95,6 +95,7 @@ def upgrade() -> None:
         sa.Column("failures", sa.Integer(), nullable=False),
         sa.Column("forgiven_until", sa.DateTime(timezone=True), nullable=False),
         sa.Column("blocked_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("reported_until", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("key", name=op.f("pk_login_throttles")),
     )
     op.create_table(
@@ -470,6 +471,19 @@ def upgrade() -> None:
         sa.Column("openid_index", sa.Text(), nullable=True),
         sa.Column("openid_sealed", sa.Text(), nullable=True),
         sa.Column("nickname_sealed", sa.Text(), nullable=True),
+        sa.Column(
+            "nickname_state",
+            sa.Enum(
+                "pending",
+                "visible",
+                "hidden",
+                name="publicstate",
+                native_enum=False,
+                create_constraint=True,
+                length=32,
+            ),
+            nullable=False,
+        ),
         sa.Column("phone_index", sa.Text(), nullable=True),
         sa.Column("phone_sealed", sa.Text(), nullable=True),
         sa.Column("real_name_sealed", sa.Text(), nullable=True),

@@ -15,10 +15,10 @@ from app.models.hazard_comments import HazardComment
 from app.models.hazards import HazardStatus, PublicState
 from app.models.media import Media, MediaReview
 from app.sequencer import BATCH, sequence
-from app.services import stream
+from app.services import reviews, stream
 from tests.factories import Person, make_resident
 from tests.residents import tell_everything
-from tests.stories import Story, begin, change, pictures, problem, show_to_public
+from tests.stories import Story, begin, change, pictures, problem, show_to_public, work_off
 
 S = HazardStatus
 
@@ -165,6 +165,7 @@ async def test_whoever_wants_is_named(client: httpx.AsyncClient) -> None:
     told = await tell_everything(client, story.reporter, story.places.building)
     hazard_id = await story.hazard(S.FILED, anonymous=False)
     await show_to_public(hazard_id)
+    await work_off(reviews.NICKNAME)
     public = await story.get(story.neighbour, f"/v1/hazards/{hazard_id}")
     assert public["reporter_name"] == told.nickname
     seen = await _everything(story, story.neighbour, hazard_id)

@@ -1,7 +1,9 @@
 """Signing in, staying signed in and signing out, over HTTP."""
 
+import asyncio
 import statistics
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
@@ -12,6 +14,7 @@ from sqlalchemy.engine import make_url
 from starlette.types import ASGIApp
 
 from app import auth, clock
+from app.auth import SYSTEM
 from app.db import Database, database
 from app.models.events import Audience, Event
 from app.models.sessions import LoginSession
@@ -724,6 +727,64 @@ async def test_every_sign_in_and_its_failure_is_on_record_without_personal_data(
     assert [event.type for event in done] == ["session.created", "session.created", "session.ended"]
     assert done[1].payload.keys() == {"session_id", "method"}
     assert all(event.audience is Audience.AUDIT for event in done)
+
+
+async def test_tries_that_are_turned_away_are_on_record_once_a_wait(
+    application: ASGIApp, client: httpx.AsyncClient, places: Places, advance: Advance
+) -> None:
+    """What is being guessed at, and never a name or an address."""
+    person = await make_staff(Role.GRID_WORKER, places.grid)
+    for _ in range(6):
+        await sign_in(client, person, password="wrong")
+    assert await _throttled(person) == []
+    answers = await asyncio.gather(*(sign_in(client, person, password="wrong") for _ in range(5)))
+    assert {answer.status_code for answer in answers} == {429}
+    assert await _throttled(person) == [{"by": "both", "staff_id": str(person.id)}]
+    advance(3)
+    assert [(await sign_in(client, person, password="wrong")).status_code for _ in range(4)] == [401] + [
+        429
+    ] * 3
+    assert len(await _throttled(person)) == 2
+    # Somebody else is still told apart, and somebody who does not exist is nobody.
+    async with new_client(application) as source:
+        for _ in range(9):
+            await sign_in(source, replace(person, username="nobody-is-called-so"), password="wrong")
+    assert len(await _throttled(person)) == 2
+    async with database.reading() as session:
+        last = await session.scalar(
+            select(Event).where(Event.type == "session.throttled").order_by(Event.no.desc()).limit(1)
+        )
+    assert last is not None
+    assert (last.payload, last.audience, last.actor_id) == ({"by": "both"}, Audience.AUDIT, SYSTEM.id)
+
+
+async def test_guessed_codes_are_on_record_too(client: httpx.AsyncClient, places: Places) -> None:
+    person = await make_staff(Role.COMMUNITY_MANAGER, places.community, stepped_up=False)
+    for _ in range(9):
+        await _step_up(client, person, totp="000000")
+    assert await _throttled(person) == [{"by": "second", "staff_id": str(person.id)}]
+
+
+async def test_a_held_account_is_on_record(application: ASGIApp, places: Places, advance: Advance) -> None:
+    person = await make_staff(Role.COMMUNITY_MANAGER, places.community)
+    await _hold(application, person, advance)
+    seen = []
+    for _ in range(3):
+        async with new_client(application) as source:
+            await sign_in(source, person, totp="000000")
+            await sign_in(source, person)
+        seen.append((await _throttled(person)).count({"by": "account", "staff_id": str(person.id)}))
+    assert seen[0] >= 1
+    assert seen == seen[:1] * 3
+
+
+async def _throttled(person: Person) -> list[dict[str, object]]:
+    """The audit entries about tries at somebody's account that had to wait."""
+    async with database.reading() as session:
+        rows = await session.scalars(
+            select(Event.payload).where(Event.type == "session.throttled").order_by(Event.no)
+        )
+        return [dict(row) for row in rows if row.get("staff_id") == str(person.id)]
 
 
 async def _hold(application: ASGIApp, person: Person, advance: Advance) -> None:

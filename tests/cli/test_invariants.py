@@ -33,7 +33,7 @@ from app.models.notifications import Notification
 from app.models.regions import Region, RegionAncestor
 from app.models.residents import Resident
 from app.models.sessions import LoginSession, PrincipalKind
-from app.models.staff import Grant, Role
+from app.models.staff import Grant, Role, Staff, StaffStatus
 from app.models.subscriptions import Subscription, SubscriptionKind
 from app.models.sync import SyncCase
 from app.models.tasks import Task, TaskStatus
@@ -406,6 +406,17 @@ async def _leftover(_: AsyncSession, world: World) -> object:
     return path
 
 
+async def _left_with_a_hazard(session: AsyncSession, world: World) -> object:
+    await resident(deleted_at=clock.now() - 2 * HOUR)(session, world)
+    return world.hazards[S.FILED]
+
+
+async def _disabled_and_signed_in(session: AsyncSession, world: World) -> object:
+    worker_id = world.story.worker.id
+    await session.execute(update(Staff).where(Staff.id == worker_id).values(status=StaffStatus.DISABLED))
+    return await session.scalar(select(LoginSession.id).where(LoginSession.principal_id == worker_id))
+
+
 def _folder() -> Path:
     return Path(unquote(urlsplit(settings.media_location).path))
 
@@ -506,6 +517,8 @@ BREACHES: list[tuple[str, str, Spoil]] = [
     ("residents.columns", "without its index", resident(phone_sealed="v1.x")),
     ("comments.columns", "words are still there", _hidden_words),
     ("comments.columns", "event that does not exist", _comment_without_event),
+    ("people.gone", "reported by somebody who left", _left_with_a_hazard),
+    ("people.gone", "still signed in, but disabled", _disabled_and_signed_in),
     (
         "notifications.ends",
         "about an event",

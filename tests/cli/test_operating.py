@@ -67,6 +67,8 @@ def first_day(folder: Path, place: dict[str, str]) -> Day:
         verify="verify",
         verify_some="verify --only events --only sessions",
         verify_none="verify --only dragons",
+        verify_head="verify --head",
+        verify_since="verify --since 1:00:k1.forged",
     )
 
 
@@ -145,6 +147,13 @@ def test_roles_are_given_and_taken_from_the_command_line(first_day: Day) -> None
     _said(first_day["revoked_wrongly"], 1, "is not auditor there, but: system_admin of Jinjiang District")
     _said(first_day["revoked"], 0, f"Still: {fire}.")
     _said(first_day["revoked_nobody"], 1, "✘ Nobody has the user name nobody.")
+
+
+def test_verify_prints_a_head_and_knows_a_forged_one(first_day: Day) -> None:
+    _said(first_day["verify_head"], 0, ":")
+    position, digest, _ = first_day["verify_head"].out.strip().split(":")
+    assert (position.isdecimal(), len(digest)) == (True, 64)
+    _said(first_day["verify_since"], 1, "was not signed with a key of this deployment")
 
 
 def test_verify_lists_what_holds(first_day: Day) -> None:

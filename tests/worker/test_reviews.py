@@ -30,7 +30,7 @@ from tests.worker.workshop import leased, until, working
 
 _CONTROL = f"{SANDBOX_PATH}/_sandbox"
 _TEXT_PATH, _MEDIA_PATH = "/wxa/msg_sec_check", "/wxa/media_check_async"
-_REVIEWS = (reviews.TEXT, reviews.MEDIA, reviews.VERDICT)
+_REVIEWS = (reviews.TEXT, reviews.NICKNAME, reviews.MEDIA, reviews.VERDICT)
 _FLAGGED = "hazard.review_flagged"
 
 
@@ -147,6 +147,54 @@ async def test_comments_are_checked_like_reports(story: Story) -> None:
         }
     assert states == {good: PublicState.VISIBLE, bad: PublicState.HIDDEN}
     assert [(flag["part"], flag["id"]) for flag in await _flags(hazard_id)] == [("comment", bad)]
+
+
+@pytest.mark.parametrize(
+    ("nickname", "shown"), [("老李", "老李"), ("沙盒违规", None), ("沙盒复核", None), (None, None)]
+)
+async def test_a_nickname_is_shown_once_it_passed(
+    story: Story, nickname: str | None, shown: str | None
+) -> None:
+    path = f"/v1/hazards/{(await story.file(anonymous=False))['id']}"
+    known = len(await _events_about(story.reporter.id, "resident.nickname_hidden"))
+    await _call_oneself(story, nickname)
+    assert (await story.get(story.neighbour, path))["reporter_name"] is None
+    await _review()
+    assert (await story.get(story.neighbour, path))["reporter_name"] == shown
+    assert (await story.get(story.reporter, "/v1/me"))["nickname"] == nickname
+    hidden = (await _events_about(story.reporter.id, "resident.nickname_hidden"))[known:]
+    assert bool(hidden) is (nickname is not None and shown is None)
+    assert all(nickname not in str(payload) for payload in hidden if nickname)
+    await _call_oneself(story, "另一个")
+    assert (await story.get(story.neighbour, path))["reporter_name"] is None
+    await _review()
+    assert (await story.get(story.neighbour, path))["reporter_name"] == "另一个"
+
+
+async def test_a_nickname_that_was_changed_during_its_check_has_its_own(story: Story) -> None:
+    path = f"/v1/hazards/{(await story.file(anonymous=False))['id']}"
+    await _review()
+    await _disturb(story, path=_TEXT_PATH, delay_seconds=0.5, times=1)
+    await _call_oneself(story, "老李")
+    checking = asyncio.create_task(_review())
+    await until(lambda: _is_held(reviews.NICKNAME))
+    await _call_oneself(story, "沙盒违规")
+    await checking
+    await _review()
+    assert (await story.get(story.neighbour, path))["reporter_name"] is None
+
+
+async def _call_oneself(story: Story, nickname: str | None) -> None:
+    answer = await story.client.put("/v1/me", json={"nickname": nickname}, headers=story.reporter.headers)
+    assert answer.status_code == 200, answer.text
+
+
+async def _events_about(subject_id: UUID, type_: str) -> list[dict[str, Any]]:
+    async with database.reading() as session:
+        rows = await session.scalars(
+            select(Event.payload).where(Event.subject_id == subject_id, Event.type == type_)
+        )
+        return [dict(row) for row in rows]
 
 
 @pytest.mark.parametrize("fault", [{"errcode": -1, "times": 3}, {"status": 500, "body": "", "times": 3}])

@@ -18,6 +18,7 @@ from app.ids import new_id
 from app.models.events import Event, EventHead
 from app.models.tasks import Task, TaskStatus
 from app.sequencer import FAILED, Walk, name_of, sequence, verify_chain
+from app.services import event_heads
 from app.settings import settings
 from tests.factories import Places
 from tests.worker.chronicle import happen, new_subject, place_all, positions_of, record
@@ -222,6 +223,24 @@ def _verify(chain: Chain, where: int) -> bool:
     faults = [fault for row in placed if (fault := walk.step(Event(**row)))]
     faults = faults or [fault for fault in [walk.end(chain.position)] if fault]
     return faults[:1] != [] and faults[0].startswith(f"position {where}:")
+
+
+async def test_a_head_that_was_kept_is_in_history_until_it_is_rewritten(places: Places) -> None:
+    subject = await new_subject(places.grid)
+    async with _chain(places) as session:
+        kept = await event_heads.current(session)
+        assert kept.startswith(f"{LENGTH}:")
+        await record(session, subject)
+        await sequence(session, {})
+        assert await event_heads.missing(session, kept) is None
+        assert await event_heads.missing(session, f" {await event_heads.current(session)}\n") is None
+        for forged in ("", "20", kept[:-1], kept.replace("20:", "19:", 1), f"0:{kept[3:]}"):
+            assert "was not signed" in str(await event_heads.missing(session, forged))
+        last = Event.position == LENGTH
+        await session.execute(update(Event).where(last).values(digest="0" * 64))
+        assert "was rewritten" in str(await event_heads.missing(session, kept))
+        await session.execute(delete(Event).where(last))
+        assert "is missing" in str(await event_heads.missing(session, kept))
 
 
 class _RollBack(Exception):
