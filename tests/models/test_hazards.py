@@ -164,6 +164,11 @@ STEPS: dict[str, Step] = {
         lambda hazard: hazard.require_open_for_comments(),
         {status: status for status in S if status is not S.MERGED},
     ),
+    "give_back": step(lambda hazard: hazard.give_back(), {S.RESOLVED: S.ACCEPTED, S.CLOSED: S.ACCEPTED}),
+    "close_by_district": step(
+        lambda hazard: hazard.close_by_district(HazardOutcome.FIXED, NOW),
+        {status: S.CLOSED for status in (*OPEN_STATUSES, S.RESOLVED)},
+    ),
     "hide": step(lambda hazard: hazard.hide(), SAME),
     "forget_reporter": step(lambda hazard: hazard.forget_reporter(), SAME),
     "support": step(lambda hazard: hazard.support(1), SAME),
