@@ -167,7 +167,7 @@ STEPS: dict[str, Step] = {
     "give_back": step(lambda hazard: hazard.give_back(), {S.RESOLVED: S.ACCEPTED, S.CLOSED: S.ACCEPTED}),
     "close_by_district": step(
         lambda hazard: hazard.close_by_district(HazardOutcome.FIXED, NOW),
-        {status: S.CLOSED for status in (*OPEN_STATUSES, S.RESOLVED)},
+        dict.fromkeys((*OPEN_STATUSES, S.RESOLVED), S.CLOSED),
     ),
     "hide": step(lambda hazard: hazard.hide(), SAME),
     "forget_reporter": step(lambda hazard: hazard.forget_reporter(), SAME),
