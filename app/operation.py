@@ -61,6 +61,7 @@ class Operation(APIRoute):
             if not self._takes_form and request.method != "GET":
                 # Now, not inside the transaction that a repeated request is looked up in.
                 await request.body()
+                await self._check_body(request)
             if self._shortcut is not None:
                 values = await self._shortcut.values(request)
                 if values is not None:
@@ -81,6 +82,9 @@ class Operation(APIRoute):
         ]
         if errors:
             raise InvalidInput(fields=errors)
+
+    async def _check_body(self, request: Request) -> None:
+        """For routes whose raw bytes must be genuine before anybody parses them."""
 
     def _check_content_type(self, request: Request) -> None:
         if self.body_field is None or not _has_body(request):

@@ -22,22 +22,33 @@ from app.schemas.sync import (
 from app.services import code_mappings, sync, watermarks
 from app.settings import settings
 
-router = APIRouter(prefix="/v1/sync/district", tags=["district"], route_class=Operation)
+_MESSAGE_ID = "jincai.message_id"
 
 
-async def _verified(request: Request) -> str:
-    """The id of a message that the district signed; the raw bytes are what counts."""
-    if not settings.district_keys:
-        raise sync.DistrictNotConnected
-    body = await request.body()
-    try:
-        return standard_webhooks.verify(request.headers, body, settings.district_keys, clock.now())
-    except standard_webhooks.SignatureRejected:
-        await limiter.count_address(request.scope)
-        raise
+class SignedOperation(Operation):
+    """What is posted here is signed by the district: the raw bytes are what counts, before they are parsed."""
+
+    async def _check_body(self, request: Request) -> None:
+        if request.method != "POST":
+            return
+        if not settings.district_keys:
+            raise sync.DistrictNotConnected
+        body, now = await request.body(), clock.now()
+        try:
+            message_id = standard_webhooks.verify(request.headers, body, settings.district_keys, now)
+        except standard_webhooks.SignatureRejected:
+            await limiter.count_address(request.scope)
+            raise
+        request.scope[_MESSAGE_ID] = message_id
 
 
-MessageId = Annotated[str, Depends(_verified)]
+def _message_id(request: Request) -> str:
+    message_id: str = request.scope[_MESSAGE_ID]
+    return message_id
+
+
+router = APIRouter(prefix="/v1/sync/district", tags=["district"], route_class=SignedOperation)
+MessageId = Annotated[str, Depends(_message_id)]
 
 
 @router.post("/events", status_code=202, response_model=Accepted)

@@ -164,6 +164,11 @@ STEPS: dict[str, Step] = {
         lambda hazard: hazard.require_open_for_comments(),
         {status: status for status in S if status is not S.MERGED},
     ),
+    "give_back": step(lambda hazard: hazard.give_back(), {S.RESOLVED: S.ACCEPTED, S.CLOSED: S.ACCEPTED}),
+    "close_by_district": step(
+        lambda hazard: hazard.close_by_district(HazardOutcome.FIXED, NOW),
+        dict.fromkeys((*OPEN_STATUSES, S.RESOLVED), S.CLOSED),
+    ),
     "hide": step(lambda hazard: hazard.hide(), SAME),
     "publish": step(lambda hazard: hazard.publish(), SAME),
     "forget_reporter": step(lambda hazard: hazard.forget_reporter(), SAME),

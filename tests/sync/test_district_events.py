@@ -178,15 +178,17 @@ MALFORMED: Sequence[str] = (
 )
 
 
-@pytest.mark.parametrize("signature", MALFORMED)
-async def test_malformed_signatures_are_401(client: httpx.AsyncClient, signature: str) -> None:
+@pytest.mark.parametrize("body", [b"{}", b"", b"{", b'\xff\xfe{"type"', b"[" * 5_000], ids=range(5))
+@pytest.mark.parametrize("signature", MALFORMED, ids=range(len(MALFORMED)))
+async def test_malformed_signatures_are_401(client: httpx.AsyncClient, signature: str, body: bytes) -> None:
+    """Whatever else is wrong: nothing is parsed before it is known to be genuine."""
     headers = {
         "webhook-id": "msg_1",
         "webhook-timestamp": str(int(clock.now().timestamp())),
         "webhook-signature": signature,
         "content-type": "application/json",
     }
-    answer = await client.post(PATH, content=b"{}", headers=headers)
+    answer = await client.post(PATH, content=body, headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (401, "signature_rejected")
 
 

@@ -238,7 +238,8 @@ async def test_nothing_but_failures_for_five_days_disables(
         advance(121 * 3600)
         async with sending():
             await until(lambda: len(receiver.received) == 2)
-        read = (await client.get(f"{PATH}/{endpoint_id}", headers=admin.headers)).json()
+        later = await make_staff(Role.DISTRICT_ADMIN, places.district)
+        read = (await client.get(f"{PATH}/{endpoint_id}", headers=later.headers)).json()
         assert (read["status"], read["disabled_reason"]) == ("disabled", "failing")
 
 
