@@ -21,7 +21,7 @@ _EXAMPLES: dict[str, Example] = {
 }
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, responses={404: {"description": "The hazard is not there for you"}})
 async def create_subscription(
     body: Annotated[SubscriptionCreate, Body(openapi_examples=_EXAMPLES)],
     caller: CurrentCaller,

@@ -193,11 +193,11 @@ class CaseDocument(Strict):
     consent_basis: LongText | None
     internal_comments: Annotated[bool, Field(description="Whether notes among staff are in it.")]
     case: CaseFacts
-    assignments: Annotated[list[CaseAssignment], Field(max_length=1_000)]
-    deadlines: Annotated[list[CaseDeadline], Field(max_length=1_000)]
-    comments: Annotated[list[CaseComment], Field(max_length=5_000)]
-    events: Annotated[list[CaseEvent], Field(min_length=1, max_length=10_000)]
-    media: Annotated[list[CaseMedia], Field(max_length=500)]
+    assignments: Annotated[list[CaseAssignment], Field(max_length=500)]
+    deadlines: Annotated[list[CaseDeadline], Field(max_length=500)]
+    comments: Annotated[list[CaseComment], Field(max_length=2_000)]
+    events: Annotated[list[CaseEvent], Field(min_length=1, max_length=2_500)]
+    media: Annotated[list[CaseMedia], Field(max_length=200)]
     digest: Sha256
 
     def computed_digest(self) -> str:
