@@ -63,6 +63,10 @@ class Keyring:
             known = self._derived[label, kid] = hkdf.derive(self._masters[kid])
         return known
 
+    def fingerprint(self, kid: str) -> str:
+        """What tells this key from every other one, 64 hex digits that say nothing else of it; KeyError if unknown."""
+        return self.derive("fingerprint", kid).hex()
+
     def token_digest(self, token: str) -> str:
         """What is stored instead of a token: its HMAC-SHA256 under the current pepper, 64 hex digits."""
         return self._hmac("token", self.current, token.encode()).hex()

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 from fastapi import APIRouter, FastAPI
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
@@ -45,6 +46,8 @@ from app.routers import (
     wechat,
 )
 from app.sandbox.wechat import create_sandbox
+from app.services import key_checks
+from app.services.key_checks import WrongKeys
 from app.services.operations import weak_durability
 from app.settings import settings
 
@@ -150,6 +153,7 @@ async def _lifespan(sandbox: ASGIApp | None) -> AsyncIterator[None]:
         stack.push_async_callback(database.close)
         stack.push_async_callback(limiter.close)
         await stack.enter_async_context(outside.opened(sandbox))
+        await _require_keys()
         await stack.enter_async_context(api_key_auth.counting())
         await _tell_what_is_odd(sandbox)
         if settings.worker == "embedded":
@@ -159,6 +163,17 @@ async def _lifespan(sandbox: ASGIApp | None) -> AsyncIterator[None]:
         gc.freeze()
         yield
     logs.flush()
+
+
+async def _require_keys() -> None:
+    """Not to start beats to write what nobody can read. A database that is away is asked again by `/readyz`."""
+    try:
+        await key_checks.require()
+    except WrongKeys as wrong:
+        _log.critical("wrong_keys", reason=wrong.detail("en"))
+        raise
+    except (Problem, SQLAlchemyError):
+        return
 
 
 async def _tell_what_is_odd(sandbox: ASGIApp | None) -> None:

@@ -32,7 +32,7 @@ from app.models.events import Event
 from app.models.regions import Region
 from app.models.staff import Staff, StaffStatus
 from app.models.tasks import Task, TaskStatus
-from app.services import demo_accounts
+from app.services import demo_accounts, key_checks
 from app.services.operations import weak_durability
 from app.settings import WECHAT_API, Settings, settings
 
@@ -207,6 +207,13 @@ async def _content() -> AsyncIterator[Finding]:
             )
         )
         people = await session.scalar(select(func.count()).select_from(Staff)) or 0
+        wrong_keys = await key_checks.problems(session)
+    for problem in wrong_keys:
+        yield Finding(
+            Verdict.WRONG,
+            problem,
+            "Put the key back that was there before. Do not go on without it: what it sealed cannot be opened.",
+        )
     if not regions:
         yield Finding(Verdict.WRONG, "There are no regions, so nothing can be reported", "Run `jincai seed`.")
     if not people:

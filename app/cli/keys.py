@@ -19,7 +19,7 @@ from app.cli.console import (
 from app.cli.schema import require_head
 from app.db import database
 from app.keys import keyring
-from app.services import key_rotation
+from app.services import key_checks, key_rotation
 from app.services.key_rotation import Outcome
 
 commands = typer.Typer(no_args_is_help=True)
@@ -40,7 +40,9 @@ def rotate() -> None:
     require_settings()
     require_head()
     warn_of_second_writer()
+    run(key_checks.require(may_lack=True))
     outcome = run(_rotate())
+    run(key_checks.forget_unused())
     counted = run(_count())
     _show(counted)
     say(f"\nBrought {outcome.resealed} rows under the key {keyring.current}.")

@@ -17,7 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.cli.console import out, require_settings, run, say, stop, warn
 from app.db import database
 from app.errors import Unavailable
-from app.services import demo_accounts, seeding
+from app.services import demo_accounts, key_checks, seeding
+from app.services.key_checks import WrongKeys
 from app.services.seeding import Added
 from app.settings import settings
 
@@ -38,6 +39,8 @@ def migrate(
     with _alembic_errors():
         (command.downgrade if back else command.upgrade)(_config(), to)
     after = run(revision())
+    if after == head():
+        require_keys()
     if before == after:
         say(f"Nothing to do: the database is at {after}.")
     else:
@@ -56,6 +59,7 @@ def seed(
         stop(demo_accounts.DemoRefused.title_en)
     require_settings()
     require_head()
+    require_keys()
     added, accounts = run(fill(with_demo=wanted))
     say(f"Added {added.regions} regions, {added.organisations} organisations, {added.categories} categories.")
     if wanted:
@@ -91,6 +95,11 @@ def require_head(*, or_away: bool = False) -> None:
         stop(f"The database is at {now or 'no revision'}, this version needs {head()}: run `jincai migrate`.")
 
 
+def require_keys(*, or_away: bool = False) -> None:
+    """End the command unless the keys are those that the database was written with; a new current one is noted."""
+    run(_require_keys(or_away))
+
+
 async def revision() -> str | None:
     """The revision that the database is at; None when it is empty."""
     async with database.reading() as session:
@@ -108,6 +117,16 @@ async def _revision_or_head() -> str | None:
     except Unavailable:
         warn("The database does not answer; requests are refused until it does.")
         return head()
+
+
+async def _require_keys(or_away: bool) -> None:
+    try:
+        await key_checks.require()
+    except WrongKeys as wrong:
+        stop(f"{wrong.detail('en')} Put the right keys into JINCAI_SECRET_KEYS.")
+    except Unavailable:
+        if not or_away:
+            raise
 
 
 @cache

@@ -28,6 +28,7 @@ def worker() -> None:
     """Work in the background until stopped: events, deadlines, messages, exports. Any number may run."""
     require_settings()
     schema.require_head(or_away=True)
+    schema.require_keys(or_away=True)
     warn_of_second_writer()
     say(f"Jincai Life {__version__}: working. Ctrl-C ends it after what is running.")
     engine.main()
@@ -62,6 +63,7 @@ def _prepare() -> None:
         schema.upgrade()
     else:
         schema.require_head(or_away=True)
+    schema.require_keys(or_away=True)
     if settings.seed_demo and settings.env == "dev":
         with out.status("Filling in the demo community ..."):
             run(schema.fill(with_demo=True))

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.auth import SYSTEM
 from app.cli.console import require_settings, run, say, stop, warn_of_second_writer
-from app.cli.schema import require_head
+from app.cli.schema import require_head, require_keys
 from app.db import database
 from app.models.organisations import Organisation
 from app.models.regions import Region
@@ -66,6 +66,7 @@ def revoke(
 def _prepare() -> None:
     require_settings()
     require_head()
+    require_keys()
     warn_of_second_writer()
 
 

@@ -90,6 +90,15 @@ async def count_by_kid(session: AsyncSession, sealed: SealedTable, keyring: Keyr
     return +counted
 
 
+async def is_used(session: AsyncSession, kid: str) -> bool:
+    """Whether any value is sealed under this key, of the ring or not."""
+    for sealed in sealed_tables():
+        used = or_(*(_under(sealed.column(name), kid) for name in sealed.names))
+        if await session.scalar(select(sealed.key).where(used).limit(1)) is not None:
+            return True
+    return False
+
+
 async def count_stale(session: AsyncSession, sealed: SealedTable, keyring: Keyring) -> int:
     """How many rows a rotation would touch."""
     query = select(func.count()).select_from(sealed.table).where(_stale(sealed, keyring))

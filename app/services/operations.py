@@ -17,6 +17,7 @@ from app.errors import Problem, Unavailable
 from app.models.events import Event
 from app.models.tasks import Task, TaskStatus
 from app.outside import outside
+from app.services import key_checks
 from app.settings import settings
 
 _PART_SECONDS = 3.0
@@ -26,7 +27,7 @@ _MIGRATIONS = Path(__file__).parents[2] / "migrations"
 
 
 class NotReady(Unavailable):
-    """`failed` names what does not work: database, migrations, storage."""
+    """`failed` names what does not work: database, migrations, keys, storage."""
 
     code = "not_ready"
     title_en, title_zh = "The service is not ready", "服务尚未就绪"
@@ -41,7 +42,7 @@ class Readiness:
         self._lock = asyncio.Lock()
 
     async def require(self) -> None:
-        """NotReady unless the database answers, is migrated, and files can be stored."""
+        """NotReady unless the database answers, is migrated, was written with our keys, and files can be stored."""
         async with self._lock:
             if self._until <= clock.monotonic():
                 self._failed = await _failed_parts()
@@ -92,10 +93,19 @@ async def _measure(session: AsyncSession) -> None:
 
 
 async def _failed_parts() -> list[str]:
-    parts = {"database": _database(), "migrations": _migrations(), "storage": outside.storage.check()}
+    parts = {
+        "database": _database(),
+        "migrations": _migrations(),
+        "keys": key_checks.require(),
+        "storage": outside.storage.check(),
+    }
     works = await asyncio.gather(*(_works(part) for part in parts.values()))
     failed = [name for name, ok in zip(parts, works, strict=True) if not ok]
-    return [name for name in failed if name != "migrations" or "database" not in failed]
+    # What stands on something that failed says nothing of its own.
+    for below, above in (("database", "migrations"), ("database", "keys"), ("migrations", "keys")):
+        if below in failed and above in failed:
+            failed.remove(above)
+    return failed
 
 
 async def _works(part: Awaitable[None]) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
-revision: str = "32d85391cc73"
+revision: str = "3083479edd0b"
 down_revision: str | None = None
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
@@ -89,6 +89,13 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_idempotency_keys_created_at"), ["created_at"], unique=False)
         batch_op.create_index(batch_op.f("ix_idempotency_keys_subject_id"), ["subject_id"], unique=False)
 
+    op.create_table(
+        "key_checks",
+        sa.Column("kid", sa.Text(), nullable=False),
+        sa.Column("fingerprint", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("kid", name=op.f("pk_key_checks")),
+    )
     op.create_table(
         "login_throttles",
         sa.Column("key", sa.Text(), nullable=False),
@@ -1737,6 +1744,7 @@ def downgrade() -> None:
 
     op.drop_table("notifications")
     op.drop_table("login_throttles")
+    op.drop_table("key_checks")
     with op.batch_alter_table("idempotency_keys", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_idempotency_keys_subject_id"))
         batch_op.drop_index(batch_op.f("ix_idempotency_keys_created_at"))

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from sqlalchemy import text
+from sqlalchemy import delete, text, update
 
 from app import __version__
 from app.clients.storage import Storage
 from app.db import Database
+from app.models.key_checks import KeyCheck
 from app.outside import outside
 from app.services.operations import NotReady, Readiness, weak_durability
 from app.settings import settings
@@ -43,6 +44,18 @@ async def test_a_database_that_is_not_migrated_is_named(db: Database) -> None:
     finally:
         async with db.transaction() as session:
             await session.execute(text("UPDATE alembic_version SET version_num = :at"), {"at": revision})
+    await Readiness().require()
+
+
+async def test_keys_that_the_database_does_not_know_are_named(db: Database) -> None:
+    await Readiness().require()
+    async with db.transaction() as session:
+        await session.execute(update(KeyCheck).values(fingerprint="of another key"))
+    try:
+        await _expect_failed(["keys"])
+    finally:
+        async with db.transaction() as session:
+            await session.execute(delete(KeyCheck))
     await Readiness().require()
 
 

@@ -1,6 +1,7 @@
 """`jincai serve` and `jincai worker`: refusing to start with one clear line each, and starting from nothing."""
 
 import asyncio
+import base64
 import json
 import signal
 import socket
@@ -19,7 +20,7 @@ from app import clock
 from app.cli.commands import commands
 from app.services.demo_accounts import PASSWORD, TOTP_SECRET
 from app.settings import settings
-from tests.cli.operator import ENTRY, KEY, PRODUCTION, environment, run
+from tests.cli.operator import ENTRY, KEY, PRODUCTION, environment, run, run_each
 from tests.engines import new_database
 
 
@@ -112,6 +113,28 @@ async def test_a_newcomer_is_told_what_to_open_and_can_sign_in(
         assert len(regions.json()["items"]) == 13
     events = [json.loads(line)["event"] for line in _records(tmp_path / "err")]
     assert "Application startup complete." in events
+
+
+def test_nobody_starts_with_keys_that_the_database_does_not_know(tmp_path: Path) -> None:
+    chosen = {
+        "JINCAI_PORT": str(_free_port()),
+        "JINCAI_DATABASE_URL": new_database("keys"),
+        "JINCAI_SECRET_KEYS": KEY,
+    }
+    migrated, healthy = run_each(tmp_path, chosen, "migrate", "doctor")
+    assert migrated.code == 0
+    assert "written with" not in healthy.text
+    other = "k2:" + base64.urlsafe_b64encode(b"o" * 32).decode().rstrip("=")
+    for keys, reason in ((other, "The key k2 in JINCAI_SECRET_KEYS is not"), (f"a:{other[3:]}", "lacks.")):
+        for ran in run_each(tmp_path, chosen | {"JINCAI_SECRET_KEYS": keys}, "serve", "worker", "seed"):
+            assert ran.code == 1
+            assert len(ran.err.splitlines()) == 1
+            assert ran.err.startswith("✘ ")
+            assert reason in ran.err
+        (examined,) = run_each(tmp_path, chosen | {"JINCAI_SECRET_KEYS": keys}, "doctor")
+        assert examined.code == 1
+        assert reason in examined.out
+        assert "Put the key back" in examined.out
 
 
 async def test_the_sandbox_runs_on_its_own(tmp_path: Path) -> None:
