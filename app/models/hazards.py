@@ -364,6 +364,7 @@ class Hazard(Entity, Subject, Versioned):
             # A department that never came has nothing to come back to: the street would have to decide again.
             waiting = self.status is HazardStatus.DISPATCHED
             self.resolved_from, self.resolved_at = HazardStatus.CALLED if waiting else self.status, at
+            self.dispute_until = at
         self._move(HazardStatus.CLOSED)
         self.outcome, self.closed_at = outcome, at
 
