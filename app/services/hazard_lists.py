@@ -16,7 +16,7 @@ from app.models.hazards import OPEN_STATUSES, Hazard, HazardLevel, HazardStatus
 from app.models.regions import RegionAncestor
 from app.schemas.base import Page
 from app.schemas.hazards import HazardSummary
-from app.services import hazard_access, hazard_categories, hazard_views
+from app.services import filters, hazard_access, hazard_categories, hazard_views
 
 Whose = Literal["mine", "public", "handled"]
 Order = Literal["newest", "due"]
@@ -50,6 +50,8 @@ async def page(
     session: AsyncSession, caller: Caller, wanted: Filter, limit: int, cursor: str | None
 ) -> Page[HazardSummary]:
     """One page, newest first or most urgent first. Pages stay stable while rows are added."""
+    await filters.require_category(session, wanted.category, ("query", "category"))
+    await filters.require_region(session, wanted.region_id)
     query = select(Hazard).where(_whose(caller, wanted), *conditions(wanted))
     query = _due_first(query, cursor) if wanted.order == "due" else _newest_first(query, cursor)
     rows = list(await session.scalars(query.limit(limit + 1)))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
-revision: str = "a8bc0acf6240"
+revision: str = "6c1d6806708e"
 down_revision: str | None = None
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
@@ -339,7 +339,6 @@ def upgrade() -> None:
             sa.Enum(
                 "hazard",
                 "hazard_after",
-                "hazard_comment",
                 name="mediapurpose",
                 native_enum=False,
                 create_constraint=True,

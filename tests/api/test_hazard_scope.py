@@ -32,6 +32,7 @@ def _bodies(story: Story, staff: Person, elsewhere: str) -> dict[str, Json]:
         "merge_hazard": {"into_id": elsewhere},
         "reject_hazard": {"reason": "abuse"},
         "redact_hazard": {"hide": True, "reason": "abuse"},
+        "review_hazard": {"part_id": elsewhere, "decision": "hide", "reason": "复核"},
         "add_hazard_comment": {"text": "路过", "visibility": "internal"},
         "reveal_hazard_reporter": {"fields": ["phone"], "reason": "现场核实，需要联系"},
     }
