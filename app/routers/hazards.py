@@ -154,13 +154,13 @@ async def read_hazard_timeline(hazard_id: UUID, caller: CurrentCaller, session: 
 
 @router.post("/{hazard_id}/support")
 async def support_hazard(hazard_id: UUID, caller: CurrentCaller, session: Session) -> HazardRead:
-    """Me too. Each resident counts once; doing it again changes nothing."""
+    """Me too. Each resident counts once; doing it again changes nothing. The reporter gets 409 `own_hazard`."""
     return await hazard_views.describe(session, caller, await hazards.support(session, caller, hazard_id))
 
 
 @router.post("/{hazard_id}/accept")
 async def accept_hazard(hazard_id: UUID, caller: CurrentCaller, session: Session) -> HazardRead:
-    """Take a filed hazard. The first worker wins; later ones get 409 `hazard_already_taken`."""
+    """Take a filed hazard. The first worker wins, and may ask again; others get 409 `hazard_already_taken`."""
     return await hazard_views.describe(session, caller, await hazards.accept(session, caller, hazard_id))
 
 
@@ -229,7 +229,7 @@ async def confirm_hazard(hazard_id: UUID, caller: CurrentCaller, session: Sessio
 async def dispute_hazard(
     hazard_id: UUID, body: HazardDispute, caller: CurrentCaller, session: Session
 ) -> HazardRead:
-    """The reporter disagrees, before `dispute_until`: the hazard goes back to the same handler."""
+    """The reporter disagrees, before `dispute_until`: back to the same handler, at most 3 times."""
     return await hazard_views.describe(
         session, caller, await hazards.dispute(session, caller, hazard_id, body)
     )
