@@ -32,7 +32,8 @@ def stopped_at_the_gate(operation: str, who: Principal) -> Refusal | None:
 def refused_behind_the_gate(case: Case, who: Principal) -> Refusal | None:
     """What becomes of somebody whom the policy lets in."""
     refusal = case.reach(who)
-    return None if refusal is None else (refusal, "not_found" if refusal == 404 else "forbidden")
+    codes = {403: "forbidden", 404: "not_found", 409: "own_hazard"}
+    return None if refusal is None else (refusal, codes[refusal])
 
 
 def callers_of(case: Case) -> list[Principal]:
