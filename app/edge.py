@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Callable
+from urllib.parse import unquote_to_bytes
 
 import structlog
 from fastapi.routing import APIRoute
@@ -12,7 +13,7 @@ from app import clock, limits, logs, metrics
 from app.auth import Caller
 from app.bodies import BodyTimeout, MalformedBody
 from app.context import CALLER, request_id
-from app.errors import BodyTooLarge, InvalidInput, NotFound, Problem, UnsupportedMediaType
+from app.errors import BadRequest, BodyTooLarge, InvalidInput, NotFound, Problem, UnsupportedMediaType
 from app.ids import new_id
 from app.limits import limiter
 from app.masking import scrub
@@ -37,6 +38,8 @@ SECURITY_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
 ]
+_GIVEN_ONCE = (b"authorization", b"idempotency-key")
+_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _NO_STORE = (b"cache-control", b"no-store")
 _HSTS = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
 _log = structlog.get_logger("edge")
@@ -46,6 +49,14 @@ Layer = Callable[[ASGIApp], ASGIApp]
 
 def _no_layer(app: ASGIApp) -> ASGIApp:
     return app
+
+
+def _is_encoded(query: bytes) -> bool:
+    try:
+        unquote_to_bytes(query).decode()
+    except UnicodeDecodeError:
+        return False
+    return _BAD_ESCAPE.search(query) is None
 
 
 class Edge:
@@ -147,9 +158,18 @@ class _Exchange:
             raise BodyTooLarge
         if self._given.get(b"content-encoding", b"identity").lower() != b"identity":
             raise UnsupportedMediaType("Send the body uncompressed", "请求内容不得压缩")
-        if "\0" in self._scope["path"]:
+        given_once = [name for name, _ in self._scope["headers"] if name in _GIVEN_ONCE]
+        if len(given_once) != len(set(given_once)):
+            raise BadRequest("A header came twice", "请求头不可重复")
+        # An escaped slash is no separator: the path is another one than it looks like after decoding.
+        if "\0" in self._scope["path"] or b"%2f" in self._scope.get("raw_path", b"").lower():
             raise NotFound
-        if b"%00" in self._scope["query_string"]:
+        query = self._scope["query_string"]
+        if b"%" in query and not _is_encoded(query):
+            raise InvalidInput.of(
+                ("query",), "malformed_encoding", "is not valid percent-encoding of UTF-8", "百分号编码无效"
+            )
+        if b"%00" in query:
             raise InvalidInput.of(
                 ("query",), "control_character", "must not contain control characters", "不能包含控制字符"
             )

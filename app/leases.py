@@ -124,7 +124,10 @@ async def claim(kinds: Sequence[str], limit: int, held: Sequence[UUID] = ()) -> 
 
 
 async def renew(leases: Sequence[Lease]) -> list[Lease]:
-    """Prolong leases; those that are lost or over are returned. A row that a transaction of ours holds is skipped."""
+    """Prolong leases; those that somebody else holds by now are returned.
+
+    A row that a transaction of ours holds is skipped. One that nobody holds has just ended, in our own hands.
+    """
     if not leases:
         return []
     ids = [lease.task_id for lease in leases]
@@ -132,14 +135,14 @@ async def renew(leases: Sequence[Lease]) -> list[Lease]:
     free = select(Task.id).where(Task.id.in_(ids), Task.lease_token.in_(tokens))
     async with database.transaction() as session:
         rows = await session.execute(select(Task.id, Task.lease_token).where(Task.id.in_(ids)))
-        held = {(row.id, row.lease_token) for row in rows}
+        held = {row.id: row.lease_token for row in rows}
         await session.execute(
             update(Task)
             .where(Task.id.in_(select(free.with_for_update(skip_locked=True).cte("free").c.id)))
             .values(lease_until=lease_end())
             .execution_options(synchronize_session=False)
         )
-    return [lease for lease in leases if (lease.task_id, lease.token) not in held]
+    return [lease for lease in leases if held.get(lease.task_id) not in (None, lease.token)]
 
 
 def ended(status: TaskStatus) -> dict[str, object]:

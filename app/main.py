@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import structlog
 from fastapi import APIRouter, FastAPI
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
@@ -121,7 +122,7 @@ def _refuse_unsafe_settings() -> None:
         sys.exit("\n".join(["jincai refuses to start:", *found]))
 
 
-def _sandbox() -> ASGIApp:
+def _sandbox() -> Starlette:
     return create_sandbox(push_url=f"{settings.base_url}/v1/wechat/push", clock=clock.now)
 
 
@@ -147,11 +148,14 @@ def _cors(app: ASGIApp) -> ASGIApp:
 
 
 @asynccontextmanager
-async def _lifespan(sandbox: ASGIApp | None) -> AsyncIterator[None]:
+async def _lifespan(sandbox: Starlette | None) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         await database.open()
         stack.push_async_callback(database.close)
         stack.push_async_callback(limiter.close)
+        if sandbox is not None:
+            # A mounted application is not told of start and end.
+            await stack.enter_async_context(sandbox.router.lifespan_context(sandbox))
         await stack.enter_async_context(outside.opened(sandbox))
         await _require_keys()
         await stack.enter_async_context(api_key_auth.counting())
@@ -176,7 +180,7 @@ async def _require_keys() -> None:
         return
 
 
-async def _tell_what_is_odd(sandbox: ASGIApp | None) -> None:
+async def _tell_what_is_odd(sandbox: Starlette | None) -> None:
     if sandbox is not None:
         _log.warning("sandbox_wechat", url=f"{settings.base_url}{SANDBOX_PATH}")
     if settings.is_sqlite and sqlite_has_wal_bug():

@@ -43,6 +43,7 @@ class Operation(APIRoute):
             for field in get_flat_params(self.dependant)
             if isinstance(field.field_info, Query)
         }
+        self._takes_body = self.body_field is not None or "requestBody" in options["openapi_extra"]
         self._takes_form = self.body_field is not None and isinstance(self.body_field.field_info, Form)
         self._shortcut = Shortcut.of(self)
 
@@ -60,8 +61,12 @@ class Operation(APIRoute):
             self._check_content_type(request)
             if not self._takes_form and request.method != "GET":
                 # Now, not inside the transaction that a repeated request is looked up in.
-                await request.body()
+                body = await request.body()
                 await self._check_body(request)
+                if not self._takes_body and body.strip() not in (b"", b"{}"):
+                    raise InvalidInput.of(
+                        ("body",), "no_body", "no body is taken here", "此操作不接受请求内容"
+                    )
             if self._shortcut is not None:
                 values = await self._shortcut.values(request)
                 if values is not None:

@@ -208,6 +208,9 @@ def _render(request: Request, problem: Problem) -> Response:
 def _field_error(row: Mapping[str, Any]) -> FieldError:
     type_, ctx = str(row["type"]), row.get("ctx", {})
     loc: Sequence[str | int] = row["loc"]
+    if type_ == "value_error" and loc[-1:] == ("file",):
+        # FastAPI's only way to say that a part of a form came without a file name.
+        type_ = "file_expected"
     return FieldError(tuple(loc), type_, message_en(type_, ctx, str(row["msg"])), message_zh(type_, ctx))
 
 

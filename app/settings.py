@@ -62,6 +62,8 @@ class Settings(BaseSettings):
     rate_limit_caller: str = Field(default="1200/minute", pattern=_RATE)
     rate_limit_address: str = Field(default="2400/minute", pattern=_RATE)
     hazard_dispute_days: int = Field(default=7, ge=1, le=90)
+    hazard_dispute_limit: int = Field(default=3, ge=1, le=100)
+    check_in_max_km: int = Field(default=50, ge=1, le=20_000)
     media_daily_limit: int = Field(default=200, ge=1)
 
     @field_validator("database_url", "read_database_url")

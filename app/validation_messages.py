@@ -1,12 +1,13 @@
 """What Pydantic found wrong with a field, in both languages and without repeating what the client sent."""
 
+import re
 from collections.abc import Mapping
 from typing import get_args
 
 from pydantic_core.core_schema import ErrorType
 
 _TEXTS: Mapping[str, tuple[str, str]] = {
-    "missing": ("is required", "不能为空"),
+    "missing": ("is required", "必填"),
     "extra_forbidden": ("is not a known field", "未知字段"),
     "invalid_key": ("has a key that is not text", "键名必须是文本"),
     "model_type": ("must be an object", "必须是对象"),
@@ -108,6 +109,7 @@ _TEXTS: Mapping[str, tuple[str, str]] = {
     "json_invalid": ("is not valid JSON", "不是有效的 JSON"),
     "json_type": ("must be JSON text", "必须是 JSON 文本"),
     "control_character": ("must not contain control characters", "不能包含控制字符"),
+    "file_expected": ("must be a file, not text", "必须是文件，不能是文本"),
     "blank": ("must not be blank", "不能为空白"),
 }
 _OTHER = ("is not acceptable", "内容不符合要求")
@@ -133,6 +135,9 @@ def message_zh(type_: str, ctx: Mapping[str, object]) -> str:
 
 def _filled(text: str, ctx: Mapping[str, object]) -> str | None:
     try:
-        return text.format_map(ctx)
+        return _SINGULAR.sub(r"1 \1", text.format_map(ctx))
     except KeyError:
         return None
+
+
+_SINGULAR = re.compile(r"\b1 (character|item|byte|digit|decimal place)s\b")

@@ -14,6 +14,6 @@ def main() -> None:
     except ValidationError as refused:
         for error in refused.errors(include_url=False, include_input=False):
             name = "_".join(str(part) for part in error["loc"]).upper()
-            sys.stderr.write(f"JINCAI_{name}: {error['msg']}\n")
+            sys.stderr.write(f"✘ JINCAI_{name}: {error['msg'].removeprefix('Value error, ')}\n")
         sys.exit(1)
     commands.commands()

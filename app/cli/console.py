@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from app.db import database, sqlite_has_wal_bug
-from app.errors import Problem
+from app.errors import FieldError, Problem
 from app.settings import settings
 
 T = TypeVar("T")
@@ -58,8 +58,19 @@ def run(work: Coroutine[None, None, T]) -> T:
     try:
         return asyncio.run(_with_database(work))
     except Problem as problem:
-        fields = [f"{'.'.join(map(str, error.loc))}: {error.message_en}" for error in problem.fields]
-        stop(problem.detail("en"), *fields)
+        # The parts of a request mean nothing here; and what was wrong with one field is said once, with its name.
+        fields = [_said_of(error) for error in problem.fields]
+        lines = (
+            fields
+            if [error.message_en for error in problem.fields] == [problem.detail("en")]
+            else [problem.detail("en"), *fields]
+        )
+        stop(*lines)
+
+
+def _said_of(error: FieldError) -> str:
+    place = error.loc[1:] if error.loc[0] in ("body", "query", "path") else error.loc
+    return f"{'.'.join(map(str, place))}: {error.message_en}"
 
 
 def progress() -> Progress:

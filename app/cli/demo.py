@@ -158,8 +158,8 @@ class _Tale:
         await self._do(
             "comments", self._worker, {"text": "物业称纸箱属商户，需街道协调。", "visibility": "internal"}
         )
-        await self._refused("accept", self._worker, 409)
-        self._note("Whoever comes second is told so (409 hazard_already_taken)")
+        await self._do("accept", self._worker)
+        self._note("Tapped twice, taken once; a colleague would be told 409 hazard_already_taken")
         await self._do("call", self._worker, {"reason": "商户拒绝清理，请街道协调。"})
 
     async def street(self) -> None:

@@ -96,7 +96,8 @@ async def _within_time(examination: Examination) -> AsyncIterator[Finding]:
     except TimeoutError:
         yield Finding(Verdict.WRONG, f"No answer within {_SECONDS:.0f} seconds")
     except Problem as problem:
-        yield Finding(Verdict.WRONG, problem.detail("en"), _cause(problem))
+        advice = "Mend what is wrong above first." if isinstance(problem, Unavailable) else ""
+        yield Finding(Verdict.WRONG, problem.detail("en"), f"{advice} {_cause(problem)}".strip())
 
 
 def _cause(error: Exception) -> str:
@@ -129,7 +130,8 @@ async def _database() -> AsyncIterator[Finding]:
         async with database.reading() as session:
             await session.execute(text("SELECT 1"))
     except Unavailable as away:
-        yield Finding(Verdict.WRONG, f"{address} does not answer", _cause(away))
+        advice = "Does it run, and are host, port, name and password in JINCAI_DATABASE_URL right?"
+        yield Finding(Verdict.WRONG, f"{address} does not answer", f"{advice} {_cause(away)}".strip())
         return
     yield Finding(Verdict.FINE, f"{address} answers")
     async for finding in _sqlite() if settings.is_sqlite else _postgres():

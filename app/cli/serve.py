@@ -102,7 +102,7 @@ def _announce_demo() -> None:
         say("Residents: any WeChat code of the form demo:<name> makes a resident, for example")
         say(f"  curl -s {settings.base_url}/v1/sessions/wechat \\")
         say("    -H 'Content-Type: application/json' -d '{\"code\": \"demo:lin\"}'")
-    say("Staff, for example (all of them: `jincai demo-accounts`):\n")
+    say("Staff, for example (all of them: `.venv/bin/jincai demo-accounts`):\n")
     show_accounts(tuple(_examples()))
 
 

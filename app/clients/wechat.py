@@ -155,6 +155,7 @@ class WeChatClient:
 
     async def aclose(self) -> None:
         """Close the connections."""
+        await self._tokens.aclose()
         await self._http.aclose()
 
     async def code2session(self, code: str) -> Login:

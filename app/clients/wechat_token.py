@@ -43,6 +43,12 @@ class TokenCache:
             self._value = ""
             self._renew_at = self._dead_at = float("-inf")
 
+    async def aclose(self) -> None:
+        """End the renewal that may be under way: nobody waits for it any more."""
+        if self._renewal is not None:
+            self._renewal.cancel()
+            await asyncio.gather(self._renewal, return_exceptions=True)
+
     def _start_renewal(self) -> asyncio.Task[str]:
         # A shared task, not a lock: a failure reaches all who wait, and one caller's cancellation none of them.
         if self._renewal is None or self._renewal.done():

@@ -143,6 +143,16 @@ class DisputeTooLate(Conflict):
     title_en, title_zh = "The time to dispute this result is over", "异议期限已过"
 
 
+class TooManyDisputes(Conflict):
+    """The same people would get it again; somebody else has to look."""
+
+    code = "too_many_disputes"
+    title_en, title_zh = (
+        "This result has been disputed as often as possible; please turn to your community office or call 12345",
+        "异议次数已达上限，请联系社区居委会或拨打 12345 政务服务热线",
+    )
+
+
 class AlreadyRated(Conflict):
     """One rating per hazard."""
 
@@ -318,8 +328,10 @@ class Hazard(Entity, Subject, Versioned):
             raise InvalidInput.of(
                 ("body", "unfixed_reason"),
                 "unfixed_reason_mismatch",
-                "needed for an unfixed hazard, and only there",
-                "仅在未修复时必须填写原因",
+                "say why it is left unfixed"
+                if unfixed_reason is None
+                else "leave this out for a fixed hazard",
+                "未修复时请填写原因" if unfixed_reason is None else "已修复时请勿填写未修复原因",
             )
         self.resolved_from = self.status
         self._move(HazardStatus.RESOLVED)
@@ -341,14 +353,16 @@ class Hazard(Entity, Subject, Versioned):
         self._move(HazardStatus.CLOSED)
         self.closed_at = at
 
-    def dispute(self, resident_id: UUID, at: datetime) -> None:
-        """The reporter disagrees: it goes back to where it was resolved."""
+    def dispute(self, resident_id: UUID, at: datetime, limit: int) -> None:
+        """The reporter disagrees, at most `limit` times: it goes back to where it was resolved."""
         self._require_reporter(resident_id)
         if self.status is HazardStatus.CLOSED:
             raise DisputeTooLate
         self._require(HazardStatus.RESOLVED)
         if self.dispute_until is None or at >= self.dispute_until or self.resolved_from is None:
             raise DisputeTooLate
+        if self.disputes >= limit:
+            raise TooManyDisputes
         self._reopen(self.resolved_from)
         self.disputes += 1
 

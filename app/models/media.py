@@ -17,7 +17,6 @@ class MediaPurpose(StrEnum):
 
     HAZARD = "hazard"
     HAZARD_AFTER = "hazard_after"
-    HAZARD_COMMENT = "hazard_comment"
 
 
 class MediaReview(StrEnum):

@@ -181,14 +181,14 @@ async def read_hazard_timeline(hazard_id: UUID, caller: CurrentCaller, session: 
 
 @router.post("/{hazard_id}/support", response_model=HazardRead)
 async def support_hazard(hazard_id: UUID, caller: CurrentCaller, session: Session) -> Ready:
-    """Me too. Each resident counts once; doing it again changes nothing."""
+    """Me too. Each resident counts once; doing it again changes nothing. The reporter gets 409 `own_hazard`."""
     hazard = await hazards.support(session, caller, hazard_id)
     return Ready(await hazard_views.describe(session, caller, hazard))
 
 
 @router.post("/{hazard_id}/accept", response_model=HazardRead)
 async def accept_hazard(hazard_id: UUID, caller: CurrentCaller, session: Session) -> Ready:
-    """Take a filed hazard. The first worker wins; later ones get 409 `hazard_already_taken`."""
+    """Take a filed hazard. The first worker wins, and may ask again; others get 409 `hazard_already_taken`."""
     hazard = await hazards.accept(session, caller, hazard_id)
     return Ready(await hazard_views.describe(session, caller, hazard))
 
@@ -258,7 +258,7 @@ async def confirm_hazard(hazard_id: UUID, caller: CurrentCaller, session: Sessio
 async def dispute_hazard(
     hazard_id: UUID, body: HazardDispute, caller: CurrentCaller, session: Session
 ) -> Ready:
-    """The reporter disagrees, before `dispute_until`: the hazard goes back to the same handler."""
+    """The reporter disagrees, before `dispute_until`: back to the same handler, at most 3 times."""
     hazard = await hazards.dispute(session, caller, hazard_id, body)
     return Ready(await hazard_views.describe(session, caller, hazard))
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import hashlib
+from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated, BinaryIO, Literal
 from uuid import UUID
 
@@ -9,6 +11,7 @@ from fastapi import APIRouter, Form, Header, Query, Request, Response, UploadFil
 
 from app import idempotency
 from app.deps import CurrentCaller, ReadSession
+from app.errors import FieldError, InvalidInput
 from app.models.media import MediaPurpose
 from app.operation import Operation
 from app.schemas.media import MediaRead, MediaUploaded
@@ -40,6 +43,7 @@ async def upload_media(
     It is re-encoded without any metadata. `location_hint` is what its GPS said: a suggestion, kept only as long as
     the same answer has to be given again, with an `Idempotency-Key`.
     """
+    _require_one_of_each((await request.form()).multi_items())
     repeat = None
     if idempotency_key is not None:
         repeat = idempotency.Request(
@@ -50,6 +54,20 @@ async def upload_media(
             fingerprint=await asyncio.to_thread(_fingerprint, purpose, file.file),
         )
     return await media.upload(caller, file.file, purpose, repeat)
+
+
+def _require_one_of_each(parts: Sequence[tuple[str, object]]) -> None:
+    """What comes twice or under another name was meant for something: better to refuse it than to drop it."""
+    given = Counter(name for name, _ in parts)
+    errors = [
+        FieldError(("body", name), "repeated_parameter", "may be given only once", "参数不可重复")
+        if name in _EXAMPLE
+        else FieldError(("body", name), "extra_forbidden", "is not a known field", "未知字段")
+        for name, times in given.items()
+        if times > 1 or name not in _EXAMPLE
+    ]
+    if errors:
+        raise InvalidInput(fields=errors)
 
 
 def _fingerprint(purpose: MediaPurpose, picture: BinaryIO) -> str:

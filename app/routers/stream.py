@@ -34,9 +34,8 @@ async def _subscription(
 ) -> AsyncIterator[stream.Subscription]:
     given = last_event_header or last_event_id
     if given and not (given.isascii() and given.isdecimal() and len(given) < 19):
-        raise InvalidInput.of(
-            ("header", "last-event-id"), "invalid_event_id", "is not the id of an event", "事件编号无效"
-        )
+        loc = ("header", "last-event-id") if last_event_header else ("query", "last_event_id")
+        raise InvalidInput.of(loc, "invalid_event_id", "is not the id of an event", "事件编号无效")
     async with stream.subscribe(caller, authorization, int(given) if given else None) as subscription:
         yield subscription
 

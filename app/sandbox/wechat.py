@@ -6,11 +6,12 @@ Texts and picture addresses that contain one of `MARKED_WORDS` get a bad verdict
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import json
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
@@ -60,7 +61,16 @@ def create_sandbox(
         appid=appid, url=push_url, token=push_token, aes_key=push_aes_key, now=state.now, deliver=deliver
     )
     api = _Api(state, pusher, verdict_delay_seconds)
-    return Starlette(routes=[*api.routes(), Mount("/_sandbox", create_control(state, pusher))])
+    return Starlette(
+        routes=[*api.routes(), Mount("/_sandbox", create_control(state, pusher))],
+        lifespan=lambda _: _ending(pusher),
+    )
+
+
+@contextlib.asynccontextmanager
+async def _ending(pusher: Pusher) -> AsyncIterator[None]:
+    async with contextlib.aclosing(pusher):
+        yield
 
 
 @dataclass(frozen=True, slots=True)

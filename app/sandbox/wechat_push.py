@@ -86,6 +86,13 @@ class Pusher:
         self._pending.add(task)
         task.add_done_callback(self._pending.discard)
 
+    async def aclose(self) -> None:
+        """Push no more: what waits is dropped."""
+        pending = list(self._pending)
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+
     async def push(self, event: Mapping[str, object]) -> bool:
         """Push now, again when the answer is not `success` or empty. Whether the receiver took it."""
         if self._url is None:

@@ -1,6 +1,7 @@
 """What every schema shares: strict input, plain output, pages, coordinates."""
 
 import re
+import unicodedata
 from datetime import datetime
 from typing import Annotated, Generic, Literal, TypeVar
 
@@ -40,6 +41,13 @@ class Page(Read, Generic[T]):
     next_cursor: str | None
 
 
+def _pasted(text: object) -> object:
+    """Phones paste marks of direction along with a number or a name, and lines that end as on Windows."""
+    if not isinstance(text, str):
+        return text
+    return _DIRECTION.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
+
+
 def printable(text: str) -> str:
     """The text itself; PydanticCustomError when it is blank or has characters that nobody can see."""
     if any(
@@ -47,16 +55,23 @@ def printable(text: str) -> str:
         for char in text
     ):
         raise PydanticCustomError("control_character", "must not contain control characters")
-    if not text.strip():
+    if all(char in _LOOKS_EMPTY or unicodedata.category(char)[0] in "CZ" for char in text):
         raise PydanticCustomError("blank", "must not be blank")
     return text
 
 
-_UNSEEN = "\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff\ufffe\uffff"
+_DIRECTION = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_UNSEEN = "\u200b\ufeff\ufffe\uffff"
+_LOOKS_EMPTY = "\u115f\u1160\u2800\u3164\uffa0"
+Pasted = BeforeValidator(_pasted)
 Printable = AfterValidator(printable)
 
-ShortText = Annotated[str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True), Printable]
-LongText = Annotated[str, StringConstraints(min_length=1, max_length=500, strip_whitespace=True), Printable]
+ShortText = Annotated[
+    str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True), Pasted, Printable
+]
+LongText = Annotated[
+    str, StringConstraints(min_length=1, max_length=500, strip_whitespace=True), Pasted, Printable
+]
 
 
 def _instant(value: object) -> object:

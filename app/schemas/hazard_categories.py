@@ -3,6 +3,7 @@
 from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, model_validator
+from pydantic_core import PydanticCustomError
 
 from app.models.hazard_categories import Urgency
 from app.models.hazards import HazardLevel
@@ -19,7 +20,9 @@ class Deadline(Strict):
     @model_validator(mode="after")
     def _warns_in_time(self) -> "Deadline":
         if self.warn_minutes >= self.minutes:
-            raise ValueError("warn_minutes must be less than minutes")
+            raise PydanticCustomError(
+                "warns_too_late", "warn_minutes must be less than minutes", {"zh": "预警时间必须早于期限"}
+            )
         return self
 
 
@@ -65,7 +68,9 @@ class HazardCategoryUpdate(Strict):
     @model_validator(mode="after")
     def _every_level(self) -> "HazardCategoryUpdate":
         if set(self.deadlines) != set(HazardLevel):
-            raise ValueError("a deadline is needed for each level")
+            raise PydanticCustomError(
+                "deadline_missing", "a deadline is needed for each level", {"zh": "每一级都必须设置期限"}
+            )
         return self
 
     model_config = {

@@ -1,17 +1,56 @@
 """The people the service is for, on the wire."""
 
+import unicodedata
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
-from app.schemas.base import Printable, Read, Strict
+from app.schemas.base import Pasted, Printable, Read, Strict
 from app.schemas.hazards import Id
 from app.schemas.households import HouseholdBrief
 
-Nickname = Annotated[str, StringConstraints(min_length=1, max_length=30, strip_whitespace=True), Printable]
+
+def _nobody_official(name: str) -> str:
+    """The public sees nicknames beside reports: none may pass for the authority that answers them."""
+    plain = "".join(char for char in unicodedata.normalize("NFKC", name).casefold() if char.isalnum())
+    if any(word in plain for word in _OFFICIAL):
+        raise PydanticCustomError(
+            "nickname_reserved", "must not sound like an official", {"zh": "昵称不能冒充官方或工作人员"}
+        )
+    return name
+
+
+_OFFICIAL = (
+    *(
+        "官方",
+        "客服",
+        "管理员",
+        "系统通知",
+        "系统消息",
+        "工作人员",
+        "网格员",
+        "网格长",
+        "社区书记",
+        "党委书记",
+    ),
+    *("社区主任", "居委会", "街道办", "派出所", "消防队", "消防大队", "城管局", "锦彩生活"),
+    *("official", "customerservice", "administrator", "jincai"),
+)
+Nickname = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=30, strip_whitespace=True),
+    Pasted,
+    Printable,
+    AfterValidator(_nobody_official),
+]
 RealName = Annotated[
-    str, StringConstraints(min_length=1, max_length=50, strip_whitespace=True), Printable, Field(repr=False)
+    str,
+    StringConstraints(min_length=1, max_length=50, strip_whitespace=True),
+    Pasted,
+    Printable,
+    Field(repr=False),
 ]
 IdNumber = Annotated[str, StringConstraints(min_length=1, max_length=40), Field(repr=False)]
 Code = Annotated[str, StringConstraints(min_length=1, max_length=100), Field(repr=False)]

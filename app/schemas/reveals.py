@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, Field, StringConstraints
 
 from app.models.staff import Role
-from app.schemas.base import Printable, Read, Strict
+from app.schemas.base import Pasted, Printable, Read, Strict
 
 
 class RevealField(StrEnum):
@@ -29,6 +29,7 @@ class ReporterField(StrEnum):
 Reason = Annotated[
     str,
     StringConstraints(min_length=5, max_length=500, strip_whitespace=True),
+    Pasted,
     Printable,
     Field(repr=False, description="Why; the resident reads this in the access log."),
 ]

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import clock, pagination
 from app.auth import Caller
-from app.errors import Forbidden, InvalidInput, NotFound
+from app.errors import Conflict, Forbidden, InvalidInput, NotFound
 from app.ids import new_id
 from app.models.base import JsonObject
 from app.models.residents import Consent
@@ -31,6 +31,16 @@ class ConsentRequired(Forbidden):
 
     code = "consent_required"
     title_en, title_zh = "Your consent is needed first", "需要先征得您的同意"
+
+
+class NotWithdrawable(Conflict):
+    """The service cannot be given without this; nobody was asked."""
+
+    code = "consent_not_withdrawable"
+    title_en, title_zh = (
+        "This needs no consent, so there is none to withdraw; deleting your account (DELETE /v1/me) ends it",
+        "此项无需同意，无法撤回；注销账号（DELETE /v1/me）即可终止",
+    )
 
 
 @cache
@@ -69,6 +79,8 @@ async def withdraw(session: AsyncSession, caller: Caller, purpose: str) -> None:
     """Take a consent back, in whichever version; what was collected under it goes at once."""
     if purpose not in purposes():
         raise NotFound
+    if purposes()[purpose].legal_basis is not LegalBasis.CONSENT:
+        raise NotWithdrawable
     resident = await residents.lock_self(session, caller)
     closed = await session.scalars(
         update(Consent)

@@ -185,7 +185,7 @@ async def _new_recovery_codes(session: AsyncSession, staff: Staff) -> list[str]:
 
 
 def _missing(field: str) -> InvalidInput:
-    return _refused(field, "missing", "Field required", "必填")
+    return _refused(field, "missing", "is required", "必填")
 
 
 def _wrong_password(field: str) -> InvalidInput:

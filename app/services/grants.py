@@ -107,7 +107,7 @@ async def target_of(session: AsyncSession, order: GrantCreate) -> Target:
     if getattr(order, unwanted) is not None:
         raise _refused(unwanted, "wrong_scope", "is no scope of this role", "该角色不能在此范围内授予")
     if getattr(order, wanted) is None:
-        raise _refused(wanted, "missing", "Field required", "必填")
+        raise _refused(wanted, "missing", "is required", "必填")
     if order.expires_at is not None and order.expires_at <= clock.now():
         raise _refused("expires_at", "not_in_future", "must be in the future", "必须是将来的时间")
     region = await session.get(Region, order.region_id) if order.region_id else None

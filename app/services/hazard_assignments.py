@@ -21,6 +21,7 @@ from app.models.media import MediaPurpose
 from app.models.organisations import Organisation
 from app.schemas.hazards import HazardCheckIn, HazardDispatch, HazardRefuse, HazardResolve
 from app.services import hazard_access, hazard_comments, hazard_deadlines, media
+from app.settings import settings
 
 _ACTIVE = (AssignmentStatus.ASSIGNED, AssignmentStatus.CHECKED_IN)
 
@@ -86,6 +87,7 @@ async def check_in(session: AsyncSession, caller: Caller, hazard_id: UUID, body:
     assignment = await _own(session, caller, hazard, "check_in_hazard")
     point = body.location.gcj02()
     metres = round(distance_m(point, Point(hazard.lng, hazard.lat)))
+    _require_near(metres)
     assignment.check_in(caller.id, clock.now(), point.lng, point.lat, metres)
     if assignment.role is AssignmentRole.LEAD:
         hazard.check_in()
@@ -97,6 +99,18 @@ async def check_in(session: AsyncSession, caller: Caller, hazard_id: UUID, body:
     event_id = _record(session, caller, hazard, "hazard.checked_in", facts)
     await hazard_comments.attach_note(session, caller, hazard, body.note, CommentVisibility.PUBLIC, event_id)
     return hazard
+
+
+def _require_near(metres: int) -> None:
+    """So far away nobody is on site; nearer, the distance is on record and people judge."""
+    limit = settings.check_in_max_km
+    if metres > limit * 1000:
+        raise InvalidInput.of(
+            ("body", "location"),
+            "too_far",
+            f"is more than {limit} km from the hazard",
+            f"距离隐患地点超过 {limit} 公里",
+        )
 
 
 def leads(caller: Caller, hazard: Hazard) -> bool:

@@ -37,7 +37,7 @@ from app.hot import Hot, one_of, to_json
 from app.models.base import UtcDateTime
 from app.models.hazards import OPEN, Hazard, HazardLevel, HazardStatus
 from app.models.regions import RegionAncestor
-from app.services import hazard_access, hazard_categories
+from app.services import filters, hazard_access, hazard_categories
 from app.services.hazard_views import LISTED_FOR_HANDLERS, LISTED_FOR_PUBLIC, ListedRow, summarise
 from app.settings import settings
 
@@ -136,6 +136,7 @@ _NEARBY_FOR_STAFF = _nearest(LISTED_FOR_HANDLERS, hazard_access.HANDLED)
 async def page(caller: Caller, wanted: Filter, limit: int, cursor: str | None) -> bytes:
     """One page, newest first or most urgent first: a `Page[HazardSummary]`, stable while rows are added."""
     whose = _whose(caller, wanted)
+    await _require_known(wanted)
     values = hazard_access.parameters(caller, _LIST) | _values(wanted) | _position(wanted, cursor)
     shape = _Shape(
         whose=whose,
@@ -174,6 +175,15 @@ async def nearby(caller: Caller, point: Point, category_code: str, radius_m: int
         if metres <= radius
     ]
     return to_json({"items": items, "next_cursor": None})
+
+
+async def _require_known(wanted: Filter) -> None:
+    """422 for a category or a region that there is not: an empty list would look like an answer."""
+    if wanted.category is None and wanted.region_id is None:
+        return
+    async with database.reading() as session:
+        await filters.require_category(session, wanted.category, ("query", "category"))
+        await filters.require_region(session, wanted.region_id)
 
 
 def box_holds(box: Box) -> ColumnElement[bool]:

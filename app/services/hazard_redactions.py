@@ -16,13 +16,13 @@ from app.models.hazard_comments import HazardComment
 from app.models.hazards import Hazard
 from app.models.media import Media
 from app.schemas.hazard_redactions import HazardRedact
-from app.services import hazard_access, hazard_exports, media, webhook_payloads
+from app.services import hazard_access, hazard_exports, hazard_reviews, media, webhook_payloads
 
 _WORDS = ("description", "address", "rating_comment")
 
 
 class NothingToRedact(InvalidInput):
-    """Something named does not belong to this hazard, or nothing was named."""
+    """Something named does not belong to this hazard, is erased already, or nothing was named."""
 
     code = "nothing_to_redact"
     title_en, title_zh = "There is nothing to erase here", "没有可清除的内容"
@@ -31,14 +31,15 @@ class NothingToRedact(InvalidInput):
 async def redact(session: AsyncSession, caller: Caller, hazard_id: UUID, body: HazardRedact) -> Hazard:
     """Erase words and pictures for good; the event keeps what kind of thing went, never what it said."""
     hazard = await hazard_access.lock(session, caller, hazard_id, "redact_hazard")
-    words = [name for name in _WORDS if getattr(body, name)]
-    if not (words or body.comment_ids or body.media_ids or body.hide):
+    words = [name for name in _WORDS if getattr(body, name) and getattr(hazard, f"{name}_sealed") is not None]
+    hides = body.hide and not await hazard_reviews.was_moderated(session, hazard)
+    if not (words or body.comment_ids or body.media_ids or hides):
         raise NothingToRedact
     for name in words:
         seal(hazard, name, None)
     await idempotency.redact(session, hazard.id, words)
     await webhook_payloads.forget(session, hazard.id)
-    if body.description:
+    if "description" in words:
         await hazard_exports.withdraw(session, hazard.created_at)
     await _erase_comments(session, hazard, body.comment_ids)
     await _erase_media(session, hazard, body.media_ids)
@@ -61,7 +62,11 @@ async def redact(session: AsyncSession, caller: Caller, hazard_id: UUID, body: H
 async def _erase_comments(session: AsyncSession, hazard: Hazard, comment_ids: list[UUID]) -> None:
     rows = await session.scalars(
         select(HazardComment)
-        .where(HazardComment.id.in_(comment_ids), HazardComment.hazard_id == hazard.id)
+        .where(
+            HazardComment.id.in_(comment_ids),
+            HazardComment.hazard_id == hazard.id,
+            HazardComment.hidden_at.is_(None),
+        )
         .with_for_update()
     )
     found = {row.id: row for row in rows}
@@ -86,7 +91,10 @@ async def _erase_media(session: AsyncSession, hazard: Hazard, media_ids: list[UU
 def _require_all(name: str, wanted: list[UUID], found: KeysView[UUID]) -> None:
     errors = [
         FieldError(
-            ("body", name, index), NothingToRedact.code, "does not belong to this hazard", "不属于该隐患"
+            ("body", name, index),
+            NothingToRedact.code,
+            "does not belong to this hazard, or is erased",
+            "不属于该隐患或已清除",
         )
         for index, each in enumerate(wanted)
         if each not in found

@@ -46,7 +46,7 @@ async def _part(
     session: AsyncSession, hazard: Hazard, part_id: UUID
 ) -> tuple[str, Hazard | HazardComment | Media]:
     if part_id == hazard.id:
-        if await _was_moderated(session, hazard):
+        if await was_moderated(session, hazard):
             raise NotFlagged
         return "description", hazard
     comment = await session.scalar(
@@ -66,7 +66,7 @@ async def _part(
     )
 
 
-async def _was_moderated(session: AsyncSession, hazard: Hazard) -> bool:
+async def was_moderated(session: AsyncSession, hazard: Hazard) -> bool:
     """Whether a person hid the whole hazard: that is for good."""
     hidden = select(Event.id).where(
         Event.subject_kind == Hazard.__tablename__,

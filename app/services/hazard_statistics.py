@@ -20,11 +20,12 @@ from app import clock
 from app.auth import Caller
 from app.errors import Forbidden, InvalidInput
 from app.models.cases import CaseImport
+from app.models.hazard_categories import HazardCategory
 from app.models.hazard_deadlines import HazardDeadline
 from app.models.hazards import OPEN_STATUSES, Hazard, HazardOutcome, HazardStatus
 from app.models.regions import Region, RegionAncestor, RegionLevel
 from app.schemas.hazard_statistics import HazardStatistics, HazardStatisticsRow, LevelStatisticsRow
-from app.services import hazard_access
+from app.services import filters, hazard_access
 from app.services.hazard_suppression import MIN_PEOPLE, Path, People, hidden
 
 GroupBy = Literal["category", "street", "community", "grid"]
@@ -54,6 +55,11 @@ async def compute(
     public: bool,
 ) -> HazardStatistics:
     """Count hazards filed in [from, until). Residents get the public's view, staff their own scope."""
+    await filters.require_region(session, region_id)
+    if filed_from is not None and filed_until is not None and filed_from > filed_until:
+        raise InvalidInput.of(
+            ("query", "filed_from"), "invalid_period", "is later than filed_until", "不能晚于 filed_until"
+        )
     if public:
         return await _public(session, group_by, filed_from, filed_until, region_id)
     if caller.is_resident:
@@ -259,7 +265,8 @@ def _mean(scores: Sequence[int], at_least: int) -> float | None:
 
 async def _names(session: AsyncSession, group_by: GroupBy) -> dict[str, tuple[UUID | None, str]]:
     if group_by == "category":
-        return {}
+        every = await session.execute(select(HazardCategory.code, HazardCategory.name))
+        return {row.code: (None, row.name) for row in every}
     rows = await session.execute(
         select(Region.code, Region.id, Region.name).where(Region.level == _REGION_LEVELS[group_by])
     )

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app import clock, events, outbox, writes
 from app.auth import SYSTEM, Caller
 from app.db import insert
-from app.errors import Forbidden, InvalidInput
+from app.errors import Conflict, Forbidden, InvalidInput
 from app.events import Place
 from app.geo import Point, cell_of
 from app.ids import new_id
@@ -47,6 +47,13 @@ from app.services import (
 )
 from app.services.hazard_categories import Category
 from app.settings import settings
+
+
+class OwnHazard(Conflict):
+    """The reporter counts already."""
+
+    code = "own_hazard"
+    title_en, title_zh = "You reported this hazard yourself", "这是您自己上报的隐患，无需再次支持"
 
 
 class PhotoNeeded(InvalidInput):
@@ -123,7 +130,7 @@ async def support(session: AsyncSession, caller: Caller, hazard_id: UUID) -> Haz
     hazard = await hazard_access.lock(session, caller, hazard_id, "support_hazard")
     hazard.require_open()
     if hazard.reporter_id == caller.id:
-        return hazard
+        raise OwnHazard
     values = {"hazard_id": hazard.id, "resident_id": caller.id, "created_at": clock.now()}
     added = await session.scalar(
         insert(HazardSupport).values(values).on_conflict_do_nothing().returning(HazardSupport.hazard_id)
@@ -135,8 +142,10 @@ async def support(session: AsyncSession, caller: Caller, hazard_id: UUID) -> Haz
 
 
 async def accept(session: AsyncSession, caller: Caller, hazard_id: UUID) -> Hazard:
-    """The first grid worker takes it."""
+    """The first grid worker takes it; for them, taking it again changes nothing."""
     hazard = await hazard_access.lock(session, caller, hazard_id, "accept_hazard")
+    if hazard.is_open and hazard.handler_id == caller.id:
+        return hazard
     hazard.accept(caller.id, clock.now())
     _record(session, caller, hazard, "hazard.accepted")
     return hazard
@@ -195,7 +204,7 @@ async def dispute(session: AsyncSession, caller: Caller, hazard_id: UUID, body: 
     """The reporter disagrees: back to the same handler, with its history and a fresh clock."""
     hazard = await hazard_access.lock(session, caller, hazard_id, "dispute_hazard")
     now = clock.now()
-    hazard.dispute(caller.id, now)
+    hazard.dispute(caller.id, now, settings.hazard_dispute_limit)
     await media.attach(session, caller, body.media_ids, MediaPurpose.HAZARD, hazard.id, hazard.community_id)
     await hazard_assignments.reopen_lead(session, hazard)
     if hazard.level is not None:
@@ -299,6 +308,13 @@ async def _place(session: AsyncSession, body: HazardCreate) -> tuple[Place, Poin
     if body.location is not None:
         point = body.location.gcj02()
         place = await places.hold(session, await places.locate(session, point, ("body", "location")))
+        if body.community_id not in (None, place.community_id):
+            raise InvalidInput.of(
+                ("body", "community_id"),
+                "community_mismatch",
+                "is not the community that the point lies in",
+                "定位不在所选社区内",
+            )
         return place, point
     if body.address is None or body.community_id is None:
         raise InvalidInput.of(

@@ -69,6 +69,13 @@ async def upload(
     caller: Caller, picture: Source, purpose: MediaPurpose, request: idempotency.Request | None
 ) -> MediaUploaded:
     """Develop, store and register one picture. A repeat with the same key answers as before."""
+    if caller.is_resident and purpose is MediaPurpose.HAZARD_AFTER:
+        raise InvalidInput.of(
+            ("body", "purpose"),
+            "purpose_not_yours",
+            "is for staff who report a result",
+            "仅供工作人员反馈处置结果",
+        )
     if request is not None:
         async with database.reading() as session:
             await idempotency.replay_if_done(session, request)

@@ -19,7 +19,7 @@ from app.models.media import Media
 from app.models.regions import InvalidParent, Region, RegionAncestor, RegionLevel
 from app.schemas.base import CoordinatesRead, Page
 from app.schemas.regions import RegionLocation, RegionName, RegionRead, RegionSummary, RegionUpdate
-from app.services import places, scopes
+from app.services import filters, places, scopes
 
 _LIST = "list_regions"
 _UPDATE = "update_region"
@@ -29,6 +29,7 @@ async def page(
     session: AsyncSession, level: RegionLevel | None, parent_id: UUID | None, limit: int, cursor: str | None
 ) -> Page[RegionSummary]:
     """Regions by level and parent, in the order of their codes."""
+    await filters.require_region(session, parent_id, "parent_id")
     query = select(Region).options(defer(Region.polygon, raiseload=True)).order_by(Region.code)
     if level is not None:
         query = query.where(Region.level == level)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
-revision: str = "7d2df23cb3c5"
+revision: str = "2df7459c1682"
 down_revision: str | None = None
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
@@ -375,7 +375,6 @@ def upgrade() -> None:
             sa.Enum(
                 "hazard",
                 "hazard_after",
-                "hazard_comment",
                 name="mediapurpose",
                 native_enum=False,
                 create_constraint=True,

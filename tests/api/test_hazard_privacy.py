@@ -1,7 +1,6 @@
 """Who sees what: notes among staff, what is not checked yet, and who the reporter is."""
 
 import asyncio
-import contextlib
 from uuid import UUID
 
 import httpx
@@ -73,9 +72,9 @@ async def test_the_public_learns_no_more_of_departments_than_the_hazard_says(sto
         assert {"lead_organisation_id", "organisation_id", "distance_m", "hops"} <= told[party]
     for who, sees in ((story.neighbour, False), (story.reporter, True)):
         async with stream.subscribe(await who.caller(), who.headers["Authorization"], 0) as subscription:
-            async with asyncio.timeout(5), contextlib.aclosing(stream.follow(subscription)) as following:
-                keys: set[str] = set()
-                async for _, event in following:
+            keys: set[str] = set()
+            async with asyncio.timeout(5):
+                async for _, event in stream.follow(subscription):
                     keys |= event.data.keys() if str(event.subject.id) == hazard_id else set()
                     if event.type == "hazard.supported" and str(event.subject.id) == hazard_id:
                         break

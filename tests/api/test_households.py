@@ -97,7 +97,7 @@ async def test_nobody_lives_in_a_whole_street(
     [
         ({"address": ""}, ("body.address", "string_too_short")),
         ({"address": "x" * 101}, ("body.address", "string_too_long")),
-        ({"address": "a\u202eb"}, ("body.address", "control_character")),
+        ({"address": "a\u200bb"}, ("body.address", "control_character")),
         ({"address": None}, ("body.address", "string_type")),
         ({"relation": "king"}, ("body.relation", "enum")),
         ({"region_id": "1"}, ("body.region_id", "uuid_parsing")),

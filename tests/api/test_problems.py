@@ -92,7 +92,7 @@ async def test_a_thousand_errors_are_told_in_part(client: httpx.AsyncClient) -> 
 async def test_a_missing_body_is_named(client: httpx.AsyncClient) -> None:
     answer = await client.post("/v1/sessions/wechat")
     assert answer.status_code == 422
-    assert answer.json()["errors"] == [{"loc": ["body"], "code": "missing", "message": "不能为空"}]
+    assert answer.json()["errors"] == [{"loc": ["body"], "code": "missing", "message": "必填"}]
 
 
 async def test_a_refused_caller_is_on_record(client: httpx.AsyncClient, places: Places) -> None:

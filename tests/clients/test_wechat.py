@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from app.clients import http
 from app.clients import wechat_errors as errors
 from app.clients.wechat import Login, PhoneNumber, Suggestion, WeChatClient
+from app.clients.wechat_token import Token, TokenCache
 from app.sandbox.credentials import SANDBOX_APPID, SANDBOX_SECRET
 from tests.wechat_rig import TEMPLATE, Rig, open_rig
 
@@ -470,3 +471,24 @@ async def _use(rig: Rig, path: str, openid: str) -> None:
             await client.send_subscribe_message(openid, TEMPLATE, {"thing1": "好"})
         case _:
             await client.getwxacodeunlimit("a=1")
+
+
+async def test_a_renewal_under_way_ends_with_the_client() -> None:
+    """Nobody would await it: the loop would find it pending when it is closed."""
+    begun, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def fetch() -> Token:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+        raise AssertionError
+
+    cache = TokenCache(fetch, lambda: 0.0)
+    waiting = asyncio.ensure_future(cache.get())
+    await begun.wait()
+    await cache.aclose()
+    assert cancelled.is_set()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting

@@ -89,6 +89,11 @@ def below(region: str, otherwise: int = 404) -> Reach:
     return lambda who: None if who.covers(region) else otherwise
 
 
+def not_ones_own(reach: Reach) -> Reach:
+    """The reporter sees it, and counts already."""
+    return lambda who: 409 if who.name == "the reporter" else reach(who)
+
+
 def only(name: str) -> Reach:
     """One's own things are nobody else's."""
     return lambda who: None if who.name == name else 404
@@ -602,8 +607,13 @@ CASES = (
         lambda who: 403 if who.resident else handled(who),
         "among staff",
     ),
-    Case("support_hazard", of_hazard(_S.FILED), everywhere),
-    Case("support_hazard", of_hazard(_S.FILED, category=PRIVATE), handled_privately, "in private"),
+    Case("support_hazard", of_hazard(_S.FILED), not_ones_own(everywhere)),
+    Case(
+        "support_hazard",
+        of_hazard(_S.FILED, category=PRIVATE),
+        not_ones_own(handled_privately),
+        "in private",
+    ),
     Case("accept_hazard", of_hazard(_S.FILED), below("grid")),
     Case("assign_hazard", of_hazard(_S.FILED, _worker), below("grid")),
     Case("call_street", of_hazard(_S.ACCEPTED, REASON, mine=True), by_the_handler),

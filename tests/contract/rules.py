@@ -7,7 +7,7 @@ from tests.contract.world import PRINCIPALS, Principal, Token
 
 _OWED = {Duty.CHANGE_PASSWORD: "password_change_required", Duty.ENROL_TOTP: "totp_enrolment_required"}
 
-_CODES = {403: "forbidden", 404: "not_found", 422: "invalid_input"}
+_CODES = {403: "forbidden", 404: "not_found", 409: "own_hazard", 422: "invalid_input"}
 
 Refusal = tuple[int, str]
 

@@ -11,6 +11,8 @@ from typing_extensions import TypeForm
 
 from app.models.hazards import HazardStatus
 from app.schemas.base import Coordinates, ShortText
+from app.schemas.hazard_categories import Deadline, HazardCategoryUpdate
+from app.schemas.residents import ResidentMeUpdate
 from app.validation_messages import message_en, message_zh
 
 CANARY = "x9canary"
@@ -26,7 +28,7 @@ class _Strict(BaseModel):
     ("kind", "value", "english", "chinese"),
     [
         (_Strict, {"name": 1}, "must be text", "必须是文本"),
-        (_Strict, {}, "is required", "不能为空"),
+        (_Strict, {}, "is required", "必填"),
         (_Strict, {"name": "a", CANARY: 1}, "is not a known field", "未知字段"),
         (_Strict, CANARY, "must be an object", "必须是对象"),
         (_Strict, {"name": "a" * 101}, "must have at most 100 characters", "最多 100 个字符"),
@@ -40,7 +42,7 @@ class _Strict(BaseModel):
         (date, CANARY, "must be a date like 2026-01-31", "必须是日期，例如 2026-01-31"),
         (AwareDatetime, "2026-01-31T00:00:00", "must have an offset, like +08:00", "必须带时区，例如 +08:00"),
         (Literal["a", "b"], CANARY, "must be 'a' or 'b'", "必须是以下之一：'a' 或 'b'"),
-        (Annotated[list[int], Field(max_length=1)], [1, 2], "must have at most 1 items", "最多 1 项"),
+        (Annotated[list[int], Field(max_length=1)], [1, 2], "must have at most 1 item", "最多 1 项"),
         (HttpUrl, CANARY, "must be a URL", "必须是网址"),
         (
             datetime,
@@ -80,3 +82,47 @@ def _said(kind: TypeForm[object], value: object) -> tuple[str, str]:
     row = raised.value.errors()[0]
     ctx = row.get("ctx", {})
     return message_en(row["type"], ctx, row["msg"]), message_zh(row["type"], ctx)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("\u202a138\u202c", "138"),
+        ("\u2068李明\u2069\u200e", "李明"),
+        ("一\r\n二\r三", "一\n二\n三"),
+    ],
+)
+def test_what_phones_paste_along_is_dropped(given: str, kept: str) -> None:
+    assert _Strict(name=given).name == kept
+
+
+@pytest.mark.parametrize("name", ["\u3164", "\u115f\u1160", "\u2800", "\u2060\u00ad", "\u200e", " \u3000 "])
+def test_what_looks_empty_is_empty(name: str) -> None:
+    with pytest.raises(ValidationError):
+        _Strict(name=name)
+
+
+@pytest.mark.parametrize(
+    "name", ["官方", "锦江 客服", "社区书记", "网格员小王", "ｏｆｆｉｃｉａｌ", "系统-通知"]
+)
+def test_nobody_is_called_like_an_official(name: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        ResidentMeUpdate(nickname=name)
+    assert [error["type"] for error in refused.value.errors()] == ["nickname_reserved"]
+
+
+@pytest.mark.parametrize("name", ["老李 🐼", "枫叶", "小书记员", "Offside"])
+def test_other_names_are_free(name: str) -> None:
+    assert ResidentMeUpdate(nickname=name).nickname == name
+
+
+def test_what_a_whole_object_lacks_has_a_code_of_its_own() -> None:
+    late = {"minutes": 10, "warn_minutes": 10, "clock": "clock"}
+    category = {"urgency": "high", "public": True, "nearby_radius_m": 1, "deadlines": {}}
+    for kind, value, code in (
+        (Deadline, late, "warns_too_late"),
+        (HazardCategoryUpdate, category, "deadline_missing"),
+    ):
+        with pytest.raises(ValidationError) as refused:
+            TypeAdapter(kind).validate_python(value)
+        assert [error["type"] for error in refused.value.errors()] == [code]

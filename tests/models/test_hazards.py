@@ -147,7 +147,7 @@ STEPS: dict[str, Step] = {
         lambda hazard: hazard.close_unanswered(NOW + timedelta(days=DISPUTE_DAYS)), {S.RESOLVED: S.CLOSED}
     ),
     "dispute": step(
-        lambda hazard: hazard.dispute(REPORTER, NOW), {S.RESOLVED: S.ACCEPTED}, {S.CLOSED: DisputeTooLate}
+        lambda hazard: hazard.dispute(REPORTER, NOW, 3), {S.RESOLVED: S.ACCEPTED}, {S.CLOSED: DisputeTooLate}
     ),
     "rate": step(lambda hazard: hazard.rate(REPORTER, 5), {S.RESOLVED: S.RESOLVED, S.CLOSED: S.CLOSED}),
     "reject": step(
@@ -285,7 +285,7 @@ def test_a_dispute_returns_to_where_it_was_resolved(source: HazardStatus) -> Non
     hazard = hazard_in(source)
     hazard.rating = None
     resolve(hazard)
-    hazard.dispute(REPORTER, NOW + timedelta(days=1))
+    hazard.dispute(REPORTER, NOW + timedelta(days=1), 3)
     assert (hazard.status, hazard.disputes, hazard.handler_id) == (source, 1, WORKER)
     cleared = (hazard.outcome, hazard.resolved_at, hazard.resolved_from, hazard.dispute_until)
     assert cleared == (None, None, None, None)
@@ -297,13 +297,13 @@ def test_the_last_second_of_the_reporter(seconds: int, disputable: bool) -> None
     at = NOW + timedelta(days=DISPUTE_DAYS, seconds=seconds)
     disputed, closed = hazard_in(S.RESOLVED), hazard_in(S.RESOLVED)
     if disputable:
-        disputed.dispute(REPORTER, at)
+        disputed.dispute(REPORTER, at, 3)
         with pytest.raises(WrongHazardStatus):
             closed.close_unanswered(at)
         assert (disputed.status, closed.status) == (S.ACCEPTED, S.RESOLVED)
     else:
         with pytest.raises(DisputeTooLate):
-            disputed.dispute(REPORTER, at)
+            disputed.dispute(REPORTER, at, 3)
         closed.close_unanswered(at)
         assert (disputed.status, closed.status, closed.closed_at) == (S.RESOLVED, S.CLOSED, at)
 
@@ -429,7 +429,7 @@ class AnyStep(RuleBasedStateMachine):
 
     @rule()
     def answer_late_or_not(self) -> None:
-        self.attempt(lambda hazard: hazard.dispute(REPORTER, self.now))
+        self.attempt(lambda hazard: hazard.dispute(REPORTER, self.now, 3))
 
     @rule()
     def close(self) -> None:

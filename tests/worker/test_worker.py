@@ -147,6 +147,14 @@ async def test_a_lease_is_not_taken_twice_until_it_ends(db: Database) -> None:
     assert [lease.attempt for lease in await leases.claim([name], 10)] == [2]
 
 
+async def test_a_task_that_has_just_ended_is_not_lost(db: Database) -> None:
+    name = _kind()
+    await enqueue(name, [{}, {}])
+    ended, going = await leases.claim([name], 2)
+    await ended.end(leases.ended(TaskStatus.DONE))
+    assert await leases.renew([ended, going]) == []
+
+
 async def test_who_lost_the_lease_cannot_commit_nor_end_the_task(db: Database) -> None:
     name = _kind()
     await enqueue(name, [{}])

@@ -1,0 +1,36 @@
+"""What commands say when something is wrong: once, in the terms of the command line, with advice."""
+
+from pathlib import Path
+
+from tests.cli.operator import run, run_each
+from tests.engines import new_database
+
+
+def test_a_scope_that_is_none_is_said_once(tmp_path: Path) -> None:
+    chosen = {"JINCAI_DATABASE_URL": new_database("refusals")}
+    _, _, refused = run_each(
+        tmp_path,
+        chosen,
+        "migrate",
+        "seed",
+        "staff add some.body --name 张伟 --role system_admin --organisation fire_rescue",
+    )
+    said = [line for line in refused.err.splitlines() if line.startswith("✘")]
+    assert (refused.code, said) == (1, ["✘ organisation_id: is no scope of this role"])
+
+
+def test_settings_are_refused_like_everything_else(tmp_path: Path) -> None:
+    ran = run(tmp_path, {"JINCAI_PORT": "abc", "JINCAI_SECRET_KEYS": "k1:c2hvcnQ"}, "serve")
+    lines = ran.err.splitlines()
+    assert ran.code == 1
+    assert lines[0].startswith("✘ JINCAI_PORT: Input should be a valid integer")
+    assert lines[1] == "✘ JINCAI_SECRET_KEYS: key 1 of the key ring has 5 bytes instead of 32"
+
+
+def test_a_database_that_is_away_comes_with_advice(tmp_path: Path) -> None:
+    nobody = {"JINCAI_DATABASE_URL": "postgresql://jincai@127.0.0.1:1/jincai"}
+    (examined,) = run_each(tmp_path, nobody, "doctor")
+    assert examined.code == 1
+    assert "✘ postgresql://jincai@127.0.0.1:1/jincai does not answer" in examined.out
+    assert "JINCAI_DATABASE_URL right?" in examined.out
+    assert "Mend what is wrong above first." in examined.out
