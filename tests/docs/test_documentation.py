@@ -157,8 +157,8 @@ def _field_codes() -> Iterator[str]:
                 continue
             name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
             code = call.args[position[name]] if len(call.args) > position.get(name, 99) else None
-            if isinstance(code, ast.Constant) and isinstance(code.value, str):
-                yield code.value
+            if isinstance(code, ast.Constant) and re.fullmatch("[a-z_]+", str(code.value)):
+                yield str(code.value)
 
 
 @pytest.mark.parametrize("page", _FRONTEND)
