@@ -218,8 +218,8 @@ class _Tree:
             level=level,
             name=f"测试{level.value}",
             name_en=f"Test {level.value}",
-            lng=(west + east) / 2,
-            lat=(south + north) / 2,
+            lng=round((west + east) / 2, 7),
+            lat=round((south + north) / 2, 7),
             polygon={"type": "Polygon", "coordinates": [ring]},
         )
         self._above[region.id] = [region.id, *self._above[parent_id]]

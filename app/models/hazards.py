@@ -381,6 +381,8 @@ class Hazard(Entity, Subject, Versioned):
             self.dispute_until = at
         self._move(HazardStatus.CLOSED)
         self.outcome, self.closed_at = outcome, at
+        if outcome is HazardOutcome.FIXED:
+            self.unfixed_reason = None
 
     def rate(self, resident_id: UUID, score: int) -> None:
         """One score from 1 to 5 by the reporter, once there is a result."""

@@ -61,7 +61,7 @@ async def locate(session: AsyncSession, point: Point) -> RegionLocation:
     )
     names = {region.level: RegionName.model_validate(region) for region in above}
     return RegionLocation(
-        location=_coordinates(round(point.lng, 7), round(point.lat, 7)),
+        location=_coordinates(point.lng, point.lat),
         district=names[RegionLevel.DISTRICT],
         street=names[RegionLevel.STREET],
         community=names[RegionLevel.COMMUNITY],
@@ -119,7 +119,8 @@ def _summary(region: Region) -> RegionSummary:
 
 
 def _coordinates(lng: float, lat: float) -> CoordinatesRead:
-    return CoordinatesRead(lng=lng, lat=lat, datum="gcj02")
+    """To a centimetre, as the location of a hazard is kept: the same point has the same digits everywhere."""
+    return CoordinatesRead(lng=round(lng, 7), lat=round(lat, 7), datum="gcj02")
 
 
 async def _lock(session: AsyncSession, caller: Caller, region_id: UUID) -> Region:

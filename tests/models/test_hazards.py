@@ -280,6 +280,19 @@ def test_a_result_says_what_why_and_until_when() -> None:
     assert (hazard.resolved_at, hazard.dispute_until) == (NOW, NOW + timedelta(days=7))
 
 
+@pytest.mark.parametrize(
+    ("outcome", "reason"),
+    [(HazardOutcome.FIXED, None), (HazardOutcome.UNFIXED, UnfixedReason.OWNER_REFUSES)],
+)
+def test_our_reason_stays_if_the_district_did_not_fix_it_either(
+    outcome: HazardOutcome, reason: UnfixedReason | None
+) -> None:
+    hazard = hazard_in(S.ACCEPTED)
+    hazard.resolve(HazardOutcome.UNFIXED, UnfixedReason.OWNER_REFUSES, None, NOW, DISPUTE_DAYS)
+    hazard.close_by_district(outcome, NOW)
+    assert (hazard.status, hazard.outcome, hazard.unfixed_reason) == (S.CLOSED, outcome, reason)
+
+
 @pytest.mark.parametrize("source", [S.ACCEPTED, S.CALLED, S.CHECKED_IN])
 def test_a_dispute_returns_to_where_it_was_resolved(source: HazardStatus) -> None:
     hazard = hazard_in(source)
@@ -435,6 +448,10 @@ class AnyStep(RuleBasedStateMachine):
     def close(self) -> None:
         self.attempt(lambda hazard: hazard.close_unanswered(self.now))
 
+    @rule(outcome=st.sampled_from(HazardOutcome))
+    def end_by_district(self, outcome: HazardOutcome) -> None:
+        self.attempt(lambda hazard: hazard.close_by_district(outcome, self.now))
+
     def attempt(self, take: Take, *, returns: bool = False) -> None:
         """Nothing comes back from its end, but for a closed case that the district returns."""
         before = columns(self.hazard)
@@ -452,7 +469,10 @@ class AnyStep(RuleBasedStateMachine):
         assert (self.hazard.outcome is not None) is settled
         assert (self.hazard.dispute_until is not None) is settled
         unfixed = self.hazard.outcome is HazardOutcome.UNFIXED
-        assert (self.hazard.unfixed_reason is not None) is unfixed
+        assert unfixed or self.hazard.unfixed_reason is None
+        if self.hazard.status is S.RESOLVED:
+            # Only the district may end what is unfixed without a reason.
+            assert (self.hazard.unfixed_reason is not None) is unfixed
 
     @invariant()
     def an_end_says_how_and_when(self) -> None:

@@ -4,8 +4,9 @@ from collections import Counter
 from datetime import timedelta
 from uuid import UUID
 
+import pytest
 import time_machine
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from app.db import database
 from app.models.events import Event
@@ -13,10 +14,22 @@ from app.models.hazards import HazardStatus
 from app.models.notifications import Notification, NotificationStatus
 from app.models.sessions import PrincipalKind
 from app.models.staff import Role, Staff, StaffStatus
+from app.models.subscriptions import Subscription, SubscriptionKind
 from app.services import hazard_deadlines, notifications
 from tests.factories import Person, make_organisation, make_resident, make_staff
 from tests.stories import Story, problem, row_of
 from tests.worker.chronicle import place_all
+
+
+@pytest.fixture(autouse=True)
+async def _no_followers_from_elsewhere(story: Story) -> None:
+    """Whoever follows a category in another test follows it here too."""
+    async with database.transaction() as session:
+        await session.execute(
+            delete(Subscription).where(
+                Subscription.kind == SubscriptionKind.CATEGORY, Subscription.region_id.is_(None)
+            )
+        )
 
 
 async def _told(hazard_id: str, type_: str) -> Counter[UUID]:
