@@ -158,7 +158,9 @@ class CaseEvent(Strict):
     actor: CasePerson
     occurred_at: Time
     data: Annotated[
-        dict[Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,40}$")], Fact], Field(max_length=30)
+        dict[Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,40}$")], Fact],
+        # Pydantic refuses other names, and does not say so.
+        Field(max_length=30, json_schema_extra={"additionalProperties": False}),
     ]
 
 

@@ -5,7 +5,7 @@ from datetime import date
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, BeforeValidator, Field, JsonValue, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, JsonValue, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from app.models.hazards import HazardOutcome
@@ -20,11 +20,22 @@ def _written_out(value: object) -> object:
     return value
 
 
+def _within_reason(day: date) -> date:
+    """JSON Schema has no bounds for dates, so a day outside of them is not of a wrong shape."""
+    if not 2020 <= day.year < 2100:
+        english, chinese = "must be in the years from 2020 to 2099", "必须在 2020 年至 2099 年之间"
+        raise PydanticCustomError("day_out_of_range", english, {"zh": chinese})
+    return day
+
+
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 CaseKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
 Code = Annotated[str, StringConstraints(min_length=1, max_length=40)]
 Day = Annotated[
-    date, BeforeValidator(_written_out), Field(strict=False, ge=date(2020, 1, 1), le=date(2099, 12, 31))
+    date,
+    Field(strict=False, description="In the years from 2020 to 2099."),
+    BeforeValidator(_written_out),
+    AfterValidator(_within_reason),
 ]
 Seq = Annotated[int, Field(ge=1, le=2**31 - 1)]
 

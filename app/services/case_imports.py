@@ -56,10 +56,10 @@ async def run(
     caller: Caller, document: CaseDocument, pictures: Pictures, request: idempotency.Request | None = None
 ) -> CaseImported:
     """Take a case in, or say that it is here. A document that cannot be true is refused whole."""
-    case_history.require_plausible(document)
     async with database.reading() as session:
         if request is not None:
             await idempotency.replay_if_done(session, request)
+        case_history.require_plausible(document)
         known = await _known(session, document)
         if not known:
             await _require_fitting(session, caller, document)

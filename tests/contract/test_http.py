@@ -559,11 +559,17 @@ def _filled(text: str) -> Iterator[str]:
     return (name for name, value in json.loads(text or "{}").items() if value not in (None, []))
 
 
+_PRESCRIBED = {"format", "exported_at"}
+"""Words of the document of a case that are refused before anybody asks whether they came before."""
+
+
 def _changed(body: object) -> object:
     """The same with one other word."""
     if not isinstance(body, dict):
         return body
-    words = [(name, value) for name, value in body.items() if isinstance(value, str)]
+    words = [
+        (name, value) for name, value in body.items() if isinstance(value, str) and name not in _PRESCRIBED
+    ]
     name, word = words[0] if words else ("other", "0")
     return {**body, name: word[:-1] + ("1" if word.endswith("0") else "0")}
 

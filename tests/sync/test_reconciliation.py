@@ -90,6 +90,22 @@ async def test_what_is_no_day_is_refused(client: httpx.AsyncClient, admin: Perso
     assert answer.status_code == 422
 
 
+@pytest.mark.parametrize(
+    ("day", "said"),
+    [
+        ("2019-12-31", "必须在 2020 年至 2099 年之间"),
+        ("2020-01-01", None),
+        ("2099-12-31", None),
+        ("2100-01-01", "必须在 2020 年至 2099 年之间"),
+    ],
+)
+async def test_the_bounds_of_a_day_are_told(
+    client: httpx.AsyncClient, admin: Person, day: str, said: str | None
+) -> None:
+    answer = await client.get(WATERMARKS, headers=admin.headers, params={"day": day})
+    assert [error["message"] for error in answer.json().get("errors", ())] == ([said] if said else [])
+
+
 async def test_a_mapped_code_lets_go_what_waited_for_it(
     client: httpx.AsyncClient, db: Database, places: Places, admin: Person
 ) -> None:
