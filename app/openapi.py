@@ -166,6 +166,9 @@ def document(app: FastAPI) -> JsonObject:
     if "CaseDocument" in schemas:
         # FastAPI leaves null members out of examples, and this one needs them.
         _inside(schemas, "CaseDocument")["examples"] = [CASE_EXAMPLE]
+    # Parts of a form that nobody asked for are refused.
+    if "Body_upload_media" in schemas:
+        _inside(schemas, "Body_upload_media")["additionalProperties"] = False
     _inside(components, "responses").update({name: _response(name, kind) for name, kind in _PROBLEMS.items()})
     _inside(components, "responses")["Open311Refusal"] = _OPEN311_REFUSAL
     _inside(components, "parameters").update({"AcceptLanguage": _ACCEPT_LANGUAGE})

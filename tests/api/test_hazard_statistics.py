@@ -14,6 +14,7 @@ from sqlalchemy import select
 from app import clock
 from app.clock import SHANGHAI
 from app.db import database
+from app.models.hazard_categories import HazardCategory
 from app.models.hazard_deadlines import HazardDeadline
 from app.models.hazards import Hazard, HazardStatus
 from app.models.regions import Region, RegionAncestor
@@ -321,17 +322,20 @@ async def _recount(regions: list[UUID], group_by: str) -> dict[str, Json]:
         groups.setdefault(key, []).append(row)
         if region is not None and group_by != "category":
             named[key] = region
-    return {key: _expected(key, rows, named.get(key), late) for key, rows in groups.items()}
+    async with database.reading() as session:
+        names = {row.code: row.name for row in await session.scalars(select(HazardCategory))}
+    names |= {code: region.name for code, region in named.items()}
+    return {key: _expected(key, names[key], rows, named.get(key), late) for key, rows in groups.items()}
 
 
-def _expected(key: str, rows: list[Hazard], region: Region | None, late: set[UUID]) -> Json:
+def _expected(key: str, name: str, rows: list[Hazard], region: Region | None, late: set[UUID]) -> Json:
     statuses = Counter(str(row.status) for row in rows)
     outcomes = Counter(str(row.outcome) for row in rows if row.status is S.CLOSED)
     seconds = [(row.resolved_at - row.created_at).total_seconds() for row in rows if row.resolved_at]
     scores = [row.rating for row in rows if row.rating is not None]
     return {
         "key": key,
-        "name": region.name if region else None,
+        "name": name,
         "region_id": str(region.id) if region else None,
         "suppressed": False,
         "filed": len(rows),
