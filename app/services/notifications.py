@@ -171,7 +171,8 @@ async def _people(session: AsyncSession, told: Sequence[Event]) -> dict[UUID, se
     circles = await _circles(session, list(hazards.values()))
     people: dict[UUID, set[Recipient]] = defaultdict(set)
     for event in told:
-        if _concerns(event, PrincipalKind.RESIDENT):
+        # Who supports it came after it was filed, even when the worker hears of both at once.
+        if event.type != "hazard.filed" and _concerns(event, PrincipalKind.RESIDENT):
             people[event.id] |= {(PrincipalKind.RESIDENT, who) for who in residents[event.subject_id]}
         for circle in _STAFF_TOLD.get(event.type, ()):
             members = circles[event.subject_id, _resolved(circle, event)]

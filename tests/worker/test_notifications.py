@@ -55,6 +55,8 @@ async def test_a_report_goes_to_those_on_duty_there_and_to_nobody_else(story: St
     async with database.transaction() as session:
         await session.execute(update(Staff).where(Staff.id == gone.id).values(status=StaffStatus.DISABLED))
     hazard_id = await story.hazard(HazardStatus.FILED)
+    # Before the worker gets to it, as after a crash.
+    await story.take(story.neighbour, hazard_id, "support")
     assert await _told(hazard_id, "hazard.filed") == _once(story.worker, story.colleague, story.manager)
 
 
