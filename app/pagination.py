@@ -1,9 +1,9 @@
 """Keyset pages: an opaque signed cursor that holds the last key, never a row number or a total."""
 
-import json
 from typing import Annotated
 from uuid import UUID
 
+import orjson
 from fastapi import Query
 
 from app.errors import InvalidInput
@@ -17,7 +17,7 @@ CursorParameter = Annotated[
 
 def encode(operation: str, *key: str | int | None) -> str:
     """The cursor behind the row with this key."""
-    return keyring.sign(f"cursor:{operation}", json.dumps(key).encode())
+    return keyring.sign(f"cursor:{operation}", orjson.dumps(key))
 
 
 def decode(operation: str, cursor: str) -> list[str | int | None]:
@@ -27,7 +27,7 @@ def decode(operation: str, cursor: str) -> list[str | int | None]:
         raise InvalidInput.of(
             ("query", "cursor"), "invalid_cursor", "is not a cursor of this list", "分页游标无效"
         )
-    key: list[str | int | None] = json.loads(raw)
+    key: list[str | int | None] = orjson.loads(raw)
     return key
 
 

@@ -37,7 +37,7 @@ from app.hot import Hot, one_of, to_json
 from app.models.base import UtcDateTime
 from app.models.hazards import OPEN, Hazard, HazardLevel, HazardStatus
 from app.models.regions import RegionAncestor
-from app.services import filters, hazard_access, hazard_categories
+from app.services import filters, hazard_access, hazard_categories, media
 from app.services.hazard_views import LISTED_FOR_HANDLERS, LISTED_FOR_PUBLIC, ListedRow, summarise
 from app.settings import settings
 
@@ -150,7 +150,8 @@ async def page(caller: Caller, wanted: Filter, limit: int, cursor: str | None) -
     )
     rows = await database.rows(_statement(shape), values)
     more = _cursor_behind(rows[limit - 1], wanted) if len(rows) > limit else None
-    items = [summarise(caller, row, public=whose == "public") for row in rows[:limit]]
+    link = media.links("thumbnail")
+    items = [summarise(caller, row, link, public=whose == "public") for row in rows[:limit]]
     return to_json({"items": items, "next_cursor": more})
 
 
@@ -168,9 +169,10 @@ async def nearby(caller: Caller, point: Point, category_code: str, radius_m: int
         "squeeze": math.cos(math.radians(point.lat)) ** 2,
     }
     rows = await database.rows(_NEARBY_FOR_RESIDENTS if caller.is_resident else _NEARBY_FOR_STAFF, values)
+    link = media.links("thumbnail")
     found = [(distance_m(point, Point(row["lng"], row["lat"])), row) for row in rows]
     items = [
-        summarise(caller, row, distance_m=round(metres))
+        summarise(caller, row, link, distance_m=round(metres))
         for metres, row in sorted(found, key=itemgetter(0))
         if metres <= radius
     ]

@@ -4,7 +4,7 @@ One statement and one rendering serve reads and the answers to writes. Answers a
 `app/schemas/hazards.py` would make of the same values; a test holds the two together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TypedDict
 from uuid import UUID
@@ -286,23 +286,31 @@ async def timeline(session: AsyncSession, caller: Caller, hazard_id: UUID) -> Ti
     return Timeline(items=[_entry(caller, hazard, event, words.get(event.id)) for event in found])
 
 
-def summarise(caller: Caller, row: ListedRow, *, public: bool = False, distance_m: int | None = None) -> Json:
-    """One hazard of a list, a `HazardSummary`; a `public` one as everybody may see it."""
-    inside = _is_mine(caller, row) if public else _is_inside(caller, row)
-    picture_id = row["picture_id"]
+def summarise(
+    caller: Caller,
+    row: ListedRow,
+    link: Callable[[UUID | str], str],
+    *,
+    public: bool = False,
+    distance_m: int | None = None,
+) -> Json:
+    """One hazard of a list, a `HazardSummary`; a `public` one as everybody may see it. `link` leads to a thumbnail."""
+    mine = _is_mine(caller, row)
+    inside = mine or not (public or caller.is_resident)
+    picture_id, status = row["picture_id"], row["status"]
     return {
-        "id": row["id"],
-        "community_id": row["community_id"],
-        "region_id": row["region_id"],
+        "id": str(row["id"]),
+        "community_id": str(row["community_id"]),
+        "region_id": str(row["region_id"]),
         "category": row["category"],
-        "status": row["status"],
-        "level": LEVEL_OF.get(row["status"]),
+        "status": status,
+        "level": LEVEL_OF.get(status),
         "outcome": row["outcome"],
         "description": _description(row, inside),
         "location": _location(row),
         "supporters": row["supporters"],
-        "mine": _is_mine(caller, row),
-        "thumbnail_url": media.signed_url(picture_id, "thumbnail") if picture_id else None,
+        "mine": mine,
+        "thumbnail_url": link(picture_id) if picture_id else None,
         "distance_m": distance_m,
         "due_at": row["due_at"] if inside else None,
         "overdue": row["overdue_at"] is not None,

@@ -1,7 +1,7 @@
 """Pictures: taken in clean, used once, shown through links that expire, erased for good."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import lru_cache
 from typing import cast
@@ -260,9 +260,19 @@ def shown(media_id: UUID | str, content_type: str, size: int, width: int, height
 
 def signed_url(media_id: UUID | str, rendition: str, seconds: int = LINK_SECONDS) -> str:
     """A link that works for `seconds`, up to half of that longer so that neighbours in time share one."""
-    expires, media_id = link_end(seconds), str(media_id)
-    signature = keyring.mac(_LABEL, _payload(media_id, rendition, expires))
-    return f"{settings.base_url}/v1/media/{media_id}/{rendition}?expires={expires}&signature={signature}"
+    return links(rendition, seconds)(media_id)
+
+
+def links(rendition: str, seconds: int = LINK_SECONDS) -> Callable[[UUID | str], str]:
+    """`signed_url` for many pictures."""
+    expires = link_end(seconds)
+    base, behind = f"{settings.base_url}/v1/media/", f"/{rendition}?expires={expires}&signature="
+
+    def link(media_id: UUID | str) -> str:
+        signature = keyring.mac(_LABEL, _payload(media_id, rendition, expires))
+        return f"{base}{media_id}{behind}{signature}"
+
+    return link
 
 
 def link_end(seconds: int) -> int:
