@@ -3,16 +3,19 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypedDict
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import Uuid, and_, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import clock
+from app import clock, writes
 from app.crypto import token_well_formed
 from app.db import database
 from app.errors import Forbidden, Unauthenticated
+from app.hot import Hot, JsonArray, json_list, one_of
 from app.keys import keyring
+from app.models.base import UtcDateTime
 from app.models.residents import Resident
 from app.models.sessions import LoginSession, PrincipalKind
 from app.models.staff import Grant, Role, Staff, StaffStatus
@@ -103,6 +106,65 @@ class Caller:
         )
 
 
+class _Row(TypedDict):
+    id: UUID
+    principal_id: UUID
+    stepped_up_at: datetime | None
+    resident_id: UUID | None
+    community_id: UUID | None
+    staff_id: UUID | None
+    must_change_password: bool
+    has_totp: bool
+    grants: list[tuple[str, str | None, str | None]] | None
+
+
+_NOW = bindparam("now", type_=UtcDateTime())
+_GRANTS = json_list(
+    select(JsonArray(Grant.role, Grant.region_id, Grant.organisation_id))
+    .where(Grant.staff_id == LoginSession.principal_id, Grant.in_force(_NOW))
+    .correlate(LoginSession)
+)
+_SIGNED_IN = (
+    select(
+        LoginSession.id,
+        LoginSession.principal_id,
+        LoginSession.stepped_up_at,
+        Resident.id.label("resident_id"),
+        Resident.community_id,
+        Staff.id.label("staff_id"),
+        Staff.must_change_password,
+        Staff.totp_secret_sealed.is_not(None).label("has_totp"),
+        _GRANTS.label("grants"),
+    )
+    .select_from(LoginSession)
+    .join(
+        Resident,
+        and_(
+            LoginSession.principal_kind == PrincipalKind.RESIDENT,
+            Resident.id == LoginSession.principal_id,
+            Resident.deleted_at.is_(None),
+        ),
+        isouter=True,
+    )
+    .join(
+        Staff,
+        and_(
+            LoginSession.principal_kind == PrincipalKind.STAFF,
+            Staff.id == LoginSession.principal_id,
+            Staff.status == StaffStatus.ACTIVE,
+        ),
+        isouter=True,
+    )
+)
+_BY_TOKEN: Hot[_Row] = Hot(
+    _SIGNED_IN.where(
+        one_of(LoginSession.access_digest, "digests"),
+        LoginSession.access_expires_at > _NOW,
+        LoginSession.revoked_at.is_(None),
+    )
+)
+_BY_ID: Hot[_Row] = Hot(_SIGNED_IN.where(LoginSession.id == bindparam("id", type_=Uuid())))
+
 SYSTEM = Caller(PrincipalKind.SYSTEM, UUID(int=0))
 
 
@@ -147,8 +209,8 @@ async def identify(authorization: str | None) -> Caller | None:
     if not token_well_formed(ACCESS_PREFIX, token):
         raise Unauthenticated
     changes = _heard.changes
-    async with database.reading() as session:
-        caller = await _lookup(session, keyring.token_digests(token))
+    rows = await database.rows(_BY_TOKEN, {"digests": keyring.token_digests(token), "now": clock.now()})
+    caller = _caller(rows[0]) if rows else None
     if caller is None:
         raise Unauthenticated
     # What was read before a change was heard must not be kept after it.
@@ -159,9 +221,8 @@ async def identify(authorization: str | None) -> Caller | None:
 
 async def caller_of(session: AsyncSession, login: LoginSession) -> Caller | None:
     """Who signed in, with what they may do as of now; None when they were disabled or deleted."""
-    if login.principal_kind is PrincipalKind.RESIDENT:
-        return await _resident(session, login)
-    return await _staff(session, login)
+    rows = await writes.run(session, _BY_ID, {"id": login.id, "now": clock.now()})
+    return _caller(rows[0])
 
 
 def topic(principal_id: UUID) -> str:
@@ -196,52 +257,28 @@ def _forget(heard: str) -> None:
 signals.listen(_forget)
 
 
-async def _lookup(session: AsyncSession, digests: list[str]) -> Caller | None:
-    login = await session.scalar(
-        select(LoginSession).where(
-            LoginSession.access_digest.in_(digests),
-            LoginSession.access_expires_at > clock.now(),
-            LoginSession.revoked_at.is_(None),
+def _caller(row: _Row) -> Caller | None:
+    """None when the principal is gone."""
+    if row["resident_id"] is not None:
+        return Caller(
+            PrincipalKind.RESIDENT, row["principal_id"], row["id"], community_id=row["community_id"]
         )
-    )
-    return None if login is None else await caller_of(session, login)
-
-
-async def _resident(session: AsyncSession, login: LoginSession) -> Caller | None:
-    row = (
-        await session.execute(
-            select(Resident.community_id).where(
-                Resident.id == login.principal_id, Resident.deleted_at.is_(None)
-            )
-        )
-    ).one_or_none()
-    if row is None:
+    if row["staff_id"] is None:
         return None
-    return Caller(PrincipalKind.RESIDENT, login.principal_id, login.id, community_id=row.community_id)
-
-
-async def _staff(session: AsyncSession, login: LoginSession) -> Caller | None:
-    person = (
-        await session.execute(
-            select(Staff.must_change_password, Staff.totp_secret_sealed.is_not(None).label("has_totp")).where(
-                Staff.id == login.principal_id, Staff.status == StaffStatus.ACTIVE
-            )
-        )
-    ).one_or_none()
-    if person is None:
-        return None
-    rows = await session.execute(
-        select(Grant.role, Grant.region_id, Grant.organisation_id).where(
-            Grant.staff_id == login.principal_id, Grant.in_force(clock.now())
-        )
+    grants = tuple(
+        Granted(Role(role), _id(region_id), _id(organisation_id))
+        for role, region_id, organisation_id in row["grants"] or ()
     )
-    grants = tuple(Granted(row.role, row.region_id, row.organisation_id) for row in rows)
-    owes = duties(person.must_change_password, person.has_totp, [granted.role for granted in grants])
+    owes = duties(row["must_change_password"], row["has_totp"], [granted.role for granted in grants])
     return Caller(
         PrincipalKind.STAFF,
-        login.principal_id,
-        login.id,
+        row["principal_id"],
+        row["id"],
         () if owes else grants,
-        stepped_up_at=login.stepped_up_at,
+        stepped_up_at=row["stepped_up_at"],
         owes=owes,
     )
+
+
+def _id(text: str | None) -> UUID | None:
+    return None if text is None else UUID(text)

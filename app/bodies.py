@@ -5,6 +5,7 @@ import re
 
 import orjson
 from fastapi import Request
+from starlette.types import Message
 
 from app.errors import InvalidInput, Problem
 
@@ -33,6 +34,15 @@ class JsonRequest(Request):
     async def json(self) -> object:
         """The parsed body."""
         return parse_json(await self.body())
+
+    async def from_the_start(self) -> Message:
+        """What this request was received from, as if nobody had read its body yet."""
+        if self._is_heard or not hasattr(self, "_body"):
+            return await self._receive()
+        self._is_heard = True
+        return {"type": "http.request", "body": self._body, "more_body": False}
+
+    _is_heard = False
 
 
 def parse_json(raw: bytes) -> object:

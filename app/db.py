@@ -92,17 +92,13 @@ class Database:
     async def rows(self, hot: Hot[R], values: Values) -> Sequence[R]:
         """One hot read. A connection that died unnoticed is replaced, once."""
         lanes = self._opened(self._readers)
-        async with _translated():
-            lane = await lanes.take()
-            try:
-                return await hot.run(lane.driver, values)
-            except Exception:
-                if lane.is_usable:
-                    raise
-            finally:
-                await lanes.give_back(lane)
-            async with lanes.turn() as lane:
-                return await hot.run(lane.driver, values)
+        try:
+            return await _rows(lanes, hot, values)
+        except Exception as failure:
+            told = _unavailable(failure)
+            if told is None:
+                raise
+            raise told from failure
 
     def _opened(self, lanes: Lanes | None) -> Lanes:
         if lanes is None:
@@ -147,28 +143,49 @@ async def _session(lane: Lane, *, autoflush: bool = True) -> AsyncIterator[Async
             await session.close()
 
 
+async def _rows(lanes: Lanes, hot: Hot[R], values: Values) -> Sequence[R]:
+    lane, found = await lanes.take(), None
+    try:
+        found = await hot.run(lane.driver, values)
+        return found
+    except Exception:
+        if lane.is_usable:
+            raise
+    finally:
+        if found is None:
+            await lanes.give_back(lane)
+        else:
+            lanes.keep(lane)
+    async with lanes.turn() as lane:
+        return await hot.run(lane.driver, values)
+
+
 @contextlib.asynccontextmanager
 async def _translated() -> AsyncIterator[None]:
-    """A database that is away, full, locked or read-only is 503; a broken statement stays an error."""
     try:
         yield
-    except (
-        OSError,
-        InterfaceError,
-        OperationalError,
-        asyncpg.InterfaceError,
-        sqlite3.OperationalError,
-    ) as failure:
-        raise Unavailable(retry_after=5) from failure
-    except DBAPIError as failure:
-        if failure.connection_invalidated or _is_passing(failure.orig):
-            raise Unavailable(retry_after=1) from failure
-        raise
-    except asyncpg.PostgresError as failure:
+    except Exception as failure:
+        told = _unavailable(failure)
+        if told is None:
+            raise
+        raise told from failure
+
+
+def _unavailable(failure: Exception) -> Unavailable | None:
+    """A database that is away, full, locked or read-only is 503; a broken statement stays an error."""
+    if isinstance(failure, _AWAY):
+        return Unavailable(retry_after=5)
+    if isinstance(failure, DBAPIError):
+        passes = failure.connection_invalidated or _is_passing(failure.orig)
+    else:
         # A migration has changed what a prepared statement returns; it is prepared anew next time.
-        if _is_passing(failure) or isinstance(failure, asyncpg.InvalidCachedStatementError):
-            raise Unavailable(retry_after=1) from failure
-        raise
+        passes = isinstance(failure, asyncpg.InvalidCachedStatementError) or (
+            isinstance(failure, asyncpg.PostgresError) and _is_passing(failure)
+        )
+    return Unavailable(retry_after=1) if passes else None
+
+
+_AWAY = (OSError, InterfaceError, OperationalError, asyncpg.InterfaceError, sqlite3.OperationalError)
 
 
 def _is_passing(failure: BaseException | None) -> bool:

@@ -27,17 +27,25 @@ class Directory(BaseRoute):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Whether there is an operation, and what the router would have entered in the scope."""
-        if scope["type"] != "http":
+        found = self.find(scope)
+        if found is None:
             return Match.NONE, {}
-        operation = self._plain.get((scope["method"], scope["path"]))
-        path_params = {}
-        if operation is None:
-            rest, given = _without_id(scope["path"])
-            operation, name = self._with_id.get((scope["method"], rest), (None, ""))
-            if operation is None or _UUID.fullmatch(given) is None:
-                return Match.NONE, {}
-            path_params = {name: given}
+        operation, path_params = found
         return Match.FULL, {"route": operation, "endpoint": operation.endpoint, "path_params": path_params}
+
+    def find(self, scope: Scope) -> tuple[Operation, dict[str, str]] | None:
+        """The operation of a request, with what its path names."""
+        if scope["type"] != "http":
+            return None
+        method, path = scope["method"], scope["path"]
+        operation = self._plain.get((method, path))
+        if operation is not None:
+            return operation, {}
+        rest, given = _without_id(path)
+        operation, name = self._with_id.get((method, rest), (None, ""))
+        if operation is None or _UUID.fullmatch(given) is None:
+            return None
+        return operation, {name: given}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand the request over."""

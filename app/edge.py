@@ -94,6 +94,7 @@ class _Exchange:
         body_seconds: float,
     ) -> None:
         self._is_head = scope["method"] == "HEAD"
+        self._started: asyncio.Event | None = None
         self._scope = dict(scope, method="GET") if self._is_head else scope
         self._given: dict[bytes, bytes] = dict(scope["headers"])
         self._receive, self._send = receive, send
@@ -105,7 +106,6 @@ class _Exchange:
         self._status: int | None = None
         self._began = clock.monotonic()
         self._answered_after = 0.0
-        self._started = asyncio.Event()
         self._id = self._choose_id()
 
     async def run(self, app: ASGIApp) -> None:
@@ -158,9 +158,7 @@ class _Exchange:
             raise BodyTooLarge
         if self._given.get(b"content-encoding", b"identity").lower() != b"identity":
             raise UnsupportedMediaType("Send the body uncompressed", "请求内容不得压缩")
-        given_once = [name for name, _ in self._scope["headers"] if name in _GIVEN_ONCE]
-        if len(given_once) != len(set(given_once)):
-            raise BadRequest("A header came twice", "请求头不可重复")
+        self._refuse_repeated_headers()
         # An escaped slash is no separator: the path is another one than it looks like after decoding.
         if "\0" in self._scope["path"] or b"%2f" in self._scope.get("raw_path", b"").lower():
             raise NotFound
@@ -174,10 +172,19 @@ class _Exchange:
                 ("query",), "control_character", "must not contain control characters", "不能包含控制字符"
             )
 
+    def _refuse_repeated_headers(self) -> None:
+        if len(self._given) == len(self._scope["headers"]):
+            return
+        given_once = [name for name, _ in self._scope["headers"] if name in _GIVEN_ONCE]
+        if len(given_once) != len(set(given_once)):
+            raise BadRequest("A header came twice", "请求头不可重复")
+
     async def _on_receive(self) -> Message:
         if self._body_ended:
-            if self._is_head:
+            if self._is_head and self._status is None:
+                self._started = asyncio.Event()
                 await self._started.wait()
+            if self._is_head:
                 return {"type": "http.disconnect"}
             return await self._receive()
         message = await self._next_part()
@@ -208,7 +215,8 @@ class _Exchange:
     async def _on_send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
-            self._started.set()
+            if self._started is not None:
+                self._started.set()
             self._answered_after = clock.monotonic() - self._began
             headers = self._complete(message.get("headers", []))
             self._is_open_stream = all(name != b"content-length" for name, _ in headers)

@@ -37,7 +37,7 @@ class Gate(asyncio.Semaphore):
     async def enter(self) -> None:
         """Take a turn; Unavailable for whoever waits too long."""
         if not self.locked():
-            await self.acquire()
+            self._value -= 1
             return
         try:
             async with asyncio.timeout(_GATE_SECONDS):
@@ -179,7 +179,7 @@ class Lanes:
         try:
             while self._free:
                 lane = self._free.pop()
-                if lane.is_usable:
+                if lane.driver.is_open:
                     return lane
                 await lane.close()
             return await self._open()
@@ -187,8 +187,13 @@ class Lanes:
             self.gate.release()
             raise
 
+    def keep(self, lane: Lane) -> None:
+        """End a turn in which the driver alone was used, and nothing went wrong."""
+        self._free.append(lane)
+        self.gate.release()
+
     async def give_back(self, lane: Lane) -> None:
-        """End the turn."""
+        """End the turn, however it went."""
         try:
             if lane.is_usable:
                 self._free.append(lane)

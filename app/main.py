@@ -4,6 +4,7 @@ import gc
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import structlog
 from fastapi import APIRouter, FastAPI
@@ -14,8 +15,9 @@ from starlette.types import ASGIApp
 
 from app import __version__, api_key_auth, clock, docs_pages, logs, problems, worker
 from app.db import database, sqlite_has_wal_bug
+from app.direct import Direct
 from app.directory import Directory
-from app.edge import Edge
+from app.edge import BODY_SECONDS, Edge
 from app.errors import Problem
 from app.limits import limiter
 from app.models.base import JsonObject
@@ -83,7 +85,17 @@ _log = structlog.get_logger("main")
 
 
 class Application(FastAPI):
-    """FastAPI with our OpenAPI document."""
+    """FastAPI with our OpenAPI document, inside our edge, and with a way past its layers for what is hot."""
+
+    def __init__(self, directory: Directory, body_seconds: float, **options: Any) -> None:  # noqa: ANN401
+        super().__init__(**options)
+        self._directory, self._body_seconds = directory, body_seconds
+        self.router.routes.append(directory)
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """What is between the server and the operations."""
+        direct = Direct(self._directory, super().build_middleware_stack())
+        return Edge(direct, hsts=settings.env == "prod", cors=_cors, body_seconds=self._body_seconds)
 
     def openapi(self) -> JsonObject:
         """The document, made once."""
@@ -92,12 +104,14 @@ class Application(FastAPI):
         return self.openapi_schema
 
 
-def create_app(routers: Sequence[APIRouter] = ROUTERS) -> FastAPI:
+def create_app(routers: Sequence[APIRouter] = ROUTERS, *, body_seconds: float = BODY_SECONDS) -> FastAPI:
     """The whole service as one ASGI application. Ends the process when production is not set up for it."""
     _refuse_unsafe_settings()
     logs.configure(settings.log_format)
     sandbox = _sandbox() if settings.sandbox_wechat else None
     app = Application(
+        Directory(routers),
+        body_seconds,
         title="Jincai Life",
         version=__version__,
         docs_url=None,
@@ -105,14 +119,12 @@ def create_app(routers: Sequence[APIRouter] = ROUTERS) -> FastAPI:
         redirect_slashes=False,
         lifespan=lambda _: _lifespan(sandbox),
     )
-    app.router.routes.append(Directory(routers))
     for router in routers:
         app.include_router(router)
     app.router.routes.extend(docs_pages.routes)
     if sandbox is not None:
         app.mount(SANDBOX_PATH, sandbox)
     problems.install(app)
-    app.add_middleware(Edge, hsts=settings.env == "prod", cors=_cors)
     return app
 
 

@@ -53,29 +53,42 @@ class Operation(APIRoute):
 
         async def run(request: Request) -> Response:
             request = JsonRequest(request.scope, request.receive)
-            caller = await _identify(request)
-            request.scope[CALLER] = caller
-            await limiter.count_caller(request.scope, caller)
-            auth.authorise(caller, self._rule)
-            self._check_query(request)
-            self._check_content_type(request)
-            if not self._takes_form and request.method != "GET":
-                # Now, not inside the transaction that a repeated request is looked up in.
-                body = await request.body()
-                await self._check_body(request)
-                if not self._takes_body and body.strip() not in (b"", b"{}"):
-                    raise InvalidInput.of(
-                        ("body",), "no_body", "no body is taken here", "此操作不接受请求内容"
-                    )
-            if self._shortcut is not None:
-                values = await self._shortcut.values(request)
-                if values is not None:
-                    return await self._shortcut.answer(request, values)
+            await self._check(request)
             response = await handle(request)
             await deps.keep(request, response)
             return response
 
         return run
+
+    @property
+    def is_hot(self) -> bool:
+        """Whether it can be answered `directly`."""
+        return self._shortcut is not None
+
+    async def directly(self, request: JsonRequest) -> Response | None:
+        """The answer without FastAPI; None when FastAPI has to have a look, for which everything is checked then."""
+        await self._check(request)
+        if self._shortcut is None:
+            return None
+        values = await self._shortcut.values(request)
+        return None if values is None else await self._shortcut.answer(request, values)
+
+    async def _check(self, request: JsonRequest) -> None:
+        """Identify, count and authorise the caller, and refuse what nobody should read, once for each request."""
+        if CALLER in request.scope:
+            return
+        caller = await _identify(request)
+        request.scope[CALLER] = caller
+        await limiter.count_caller(request.scope, caller)
+        auth.authorise(caller, self._rule)
+        self._check_query(request)
+        self._check_content_type(request)
+        if not self._takes_form and request.method != "GET":
+            # Now, not inside the transaction that a repeated request is looked up in.
+            body = await request.body()
+            await self._check_body(request)
+            if not self._takes_body and body.strip() not in (b"", b"{}"):
+                raise InvalidInput.of(("body",), "no_body", "no body is taken here", "此操作不接受请求内容")
 
     def _check_query(self, request: Request) -> None:
         if not request.scope["query_string"]:

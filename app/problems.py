@@ -58,12 +58,22 @@ _BY_STATUS: Mapping[int, type[Problem]] = {
 
 
 def install(app: FastAPI) -> None:
-    """Teach the application to answer with problems. What is left, a crash, is answered by the edge."""
+    """Teach the application to answer with problems. A crash is answered here, and told by the edge."""
     app.add_exception_handler(Problem, cast(Any, _on_problem))
     app.add_exception_handler(RequestValidationError, cast(Any, _on_invalid))
     app.add_exception_handler(HTTPException, cast(Any, _on_http))
     app.add_exception_handler(Replay, cast(Any, _on_replay))
     app.add_exception_handler(ClientDisconnect, cast(Any, _on_disconnect))
+    app.add_exception_handler(Exception, _on_crash)
+
+
+async def answer(request: Request, failure: Problem | Replay | ClientDisconnect) -> Response:
+    """What the framework would answer, for whoever goes past it."""
+    if isinstance(failure, Problem):
+        return await _on_problem(request, failure)
+    if isinstance(failure, Replay):
+        return await _on_replay(request, failure)
+    return await _on_disconnect(request, failure)
 
 
 def render(problem: Problem, path: str, accept_language: str | None) -> Response:
@@ -158,6 +168,10 @@ async def _on_http(request: Request, error: HTTPException) -> Response:
 async def _on_replay(_: Request, replay: Replay) -> Response:
     headers = {"Idempotent-Replayed": "true"}
     return Response(replay.body, replay.status, headers, replay.content_type)
+
+
+async def _on_crash(request: Request, _: Exception) -> Response:
+    return _render(request, Problem())
 
 
 async def _on_disconnect(request: Request, _: ClientDisconnect) -> Response:

@@ -125,7 +125,7 @@ class Grant(Entity):
     )
 
     @classmethod
-    def in_force(cls, now: datetime) -> ColumnElement[bool]:
+    def in_force(cls, now: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:
         """Whether a grant still counts."""
         return or_(cls.expires_at.is_(None), cls.expires_at > now)
 

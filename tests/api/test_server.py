@@ -42,8 +42,7 @@ class Impatient(server.PatientProtocol):
 @pytest.fixture(scope="module")
 async def port(application: ASGIApp) -> AsyncIterator[int]:
     """A real server with short time limits, in front of the application that the session has started."""
-    app = create_app()
-    app.user_middleware[0].kwargs["body_seconds"] = 0.4
+    app = create_app(body_seconds=0.4)
     configuration = server.configuration(port=0, app=app)
     configuration.http, configuration.lifespan = Impatient, "off"
     running = uvicorn.Server(configuration)
