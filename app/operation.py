@@ -93,11 +93,14 @@ class Operation(APIRoute):
     def _check_query(self, request: Request) -> None:
         if not request.scope["query_string"]:
             return
-        given = Counter(key for key, _ in request.query_params.multi_items())
-        errors = [_unknown(key) for key in given if key not in self._query]
-        errors += [
-            _repeated(key) for key, times in given.items() if times > 1 and self._query.get(key) is False
-        ]
+        given = [key for key, _ in request.query_params.multi_items()]
+        errors = [_unknown(key) for key in dict.fromkeys(given) if key not in self._query]
+        if len(set(given)) < len(given):
+            errors += [
+                _repeated(key)
+                for key, times in Counter(given).items()
+                if times > 1 and self._query.get(key) is False
+            ]
         if errors:
             raise InvalidInput(fields=errors)
 

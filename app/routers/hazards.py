@@ -45,6 +45,7 @@ from app.services import (
     hazard_redactions,
     hazard_reviews,
     hazard_statistics,
+    hazard_timelines,
     hazard_views,
     hazards,
 )
@@ -176,7 +177,7 @@ async def read_hazard(hazard_id: UUID, caller: CurrentCaller) -> Ready:
 @router.get("/{hazard_id}/timeline")
 async def read_hazard_timeline(hazard_id: UUID, caller: CurrentCaller, session: ReadSession) -> Timeline:
     """Every step so far, oldest first. Internal notes are for staff only."""
-    return await hazard_views.timeline(session, caller, hazard_id)
+    return await hazard_timelines.timeline(session, caller, hazard_id)
 
 
 @router.post("/{hazard_id}/support", response_model=HazardRead)

@@ -35,7 +35,7 @@ from app.schemas.cases import (
     CasePerson,
     Fact,
 )
-from app.services import hazard_access, hazard_views, media
+from app.services import hazard_access, hazard_timelines, media
 
 LINK_SECONDS = 3600
 OPERATION = "read_hazard_case"
@@ -235,7 +235,7 @@ def _event(row: Event, hazard: Hazard, parts: _Parts, people: _People) -> CaseEv
         audience=row.audience,
         actor=CasePerson(
             kind=row.actor_kind,
-            role=hazard_views.actor_of(hazard, row),
+            role=hazard_timelines.actor_of(hazard, row),
             person=people.named(row.actor_kind, row.actor_id),
         ),
         occurred_at=row.occurred_at,

@@ -4,7 +4,7 @@ One statement and one rendering serve reads and the answers to writes. Answers a
 `app/schemas/hazards.py` would make of the same values; a test holds the two together.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TypedDict
 from uuid import UUID
@@ -32,35 +32,27 @@ from app.auth import Caller
 from app.db import database
 from app.errors import NotFound
 from app.hot import Hot, JsonArray, json_list, to_json
-from app.keys import unseal, vault
+from app.keys import vault
 from app.masking import mask_name, mask_phone
-from app.models.base import Entity
-from app.models.events import Audience, Event
 from app.models.hazard_assignments import HazardAssignment
-from app.models.hazard_comments import HazardComment, HazardSupport
-from app.models.hazards import LEVEL_OF, MAX_REFUSALS, Hazard, HazardLevel, PublicState
+from app.models.hazard_comments import HazardSupport
+from app.models.hazards import LEVEL_OF, MAX_REFUSALS, Hazard, PublicState
 from app.models.media import Media, MediaPurpose, MediaReview
 from app.models.organisations import Organisation
 from app.models.residents import Resident
-from app.models.sessions import PrincipalKind
 from app.models.staff import Staff
-from app.schemas.hazards import Actor, Timeline, TimelineEntry
-from app.services import event_facts, hazard_access, hazard_comments, media
+from app.services import hazard_access, media
 
 Json = dict[str, object]
 _ID_LENGTH = 36
 _Picture = tuple[str, str, int, int, int, str, str]
 _Department = tuple[str, str, str, str, str, int, bool, str | None, int | None]
 
-_STEP_OF: dict[str, Actor] = {
-    "hazard.accepted": "grid",
-    "hazard.assigned": "grid",
-    "hazard.called": "grid",
-    "hazard.dispatched": "street",
-    "hazard.refused": "department",
-    "hazard.checked_in": "department",
-    "hazard.part_done": "department",
-}
+_open_description = vault.opener(Hazard.__tablename__, Hazard.description_sealed.key)
+_open_address = vault.opener(Hazard.__tablename__, Hazard.address_sealed.key)
+_open_nickname = vault.opener(Resident.__tablename__, Resident.nickname_sealed.key)
+_open_phone = vault.opener(Resident.__tablename__, Resident.phone_sealed.key)
+_open_staff_name = vault.opener(Staff.__tablename__, Staff.display_name_sealed.key)
 
 
 class HazardRow(TypedDict):
@@ -266,26 +258,6 @@ async def describe(session: AsyncSession, caller: Caller, hazard: Hazard) -> byt
     return to_json(_whole(caller, rows[0]))
 
 
-async def timeline(session: AsyncSession, caller: Caller, hazard_id: UUID) -> Timeline:
-    """Every step, oldest first. Residents get no internal notes and nothing that only staff may know."""
-    hazard = await find(session, caller, hazard_id)
-    audiences = [Audience.PUBLIC, Audience.PARTIES]
-    if not caller.is_resident:
-        audiences.append(Audience.STAFF)
-    rows = await session.scalars(
-        select(Event)
-        .where(
-            Event.subject_kind == Hazard.__tablename__,
-            Event.subject_id == hazard_id,
-            Event.audience.in_(audiences),
-        )
-        .order_by(Event.seq)
-    )
-    found = list(rows)
-    words = await _words(session, caller, [event.id for event in found])
-    return Timeline(items=[_entry(caller, hazard, event, words.get(event.id)) for event in found])
-
-
 def summarise(
     caller: Caller,
     row: ListedRow,
@@ -323,17 +295,17 @@ def _whole(caller: Caller, row: _Row) -> Json:
     inside = _is_inside(caller, row)
     before, after = _pictures(row, inside)
     return {
-        "id": row["id"],
+        "id": str(row["id"]),
         "version": row["version"],
-        "community_id": row["community_id"],
-        "region_id": row["region_id"],
+        "community_id": str(row["community_id"]),
+        "region_id": str(row["region_id"]),
         "category": row["category"],
         "source": row["source"],
         "status": row["status"],
         "level": LEVEL_OF.get(row["status"]),
         "description": _description(row, inside),
         "location": _location(row),
-        "address": _opened(row["address_sealed"], Hazard, "address", row["id"]) if inside else None,
+        "address": _open_address(row["address_sealed"], row["id"]) if inside else None,
         "anonymous": row["anonymous"],
         "reporter_name": _public_name(row),
         "reporter": None if caller.is_resident else _reporter(row),
@@ -375,16 +347,13 @@ def _is_inside(caller: Caller, row: HazardRow) -> bool:
 
 def _description(row: HazardRow, inside: bool) -> str | None:
     if inside or row["public_state"] == PublicState.VISIBLE:
-        return _opened(row["description_sealed"], Hazard, "description", row["id"])
+        sealed = row["description_sealed"]
+        return sealed and _open_description(sealed, row["id"])
     return None
 
 
 def _location(row: HazardRow) -> Json:
     return {"lng": row["lng"], "lat": row["lat"], "datum": "gcj02"}
-
-
-def _opened(sealed: str | None, model: type[Entity], column: str, row_id: UUID) -> str | None:
-    return sealed and vault.open(sealed, table=model.__tablename__, column=f"{column}_sealed", row_id=row_id)
 
 
 def _public_name(row: _Row) -> str | None:
@@ -397,14 +366,14 @@ def _public_name(row: _Row) -> str | None:
 def _nickname(row: _Row) -> str | None:
     if row["reporter_id"] is None:
         return None
-    return _opened(row["nickname_sealed"], Resident, "nickname", row["reporter_id"])
+    return _open_nickname(row["nickname_sealed"], row["reporter_id"])
 
 
 def _reporter(row: _Row) -> Json | None:
     """Those who handle the case know whom to call, masked until they give a reason."""
     if row["reporter_id"] is None:
         return None
-    nickname, phone = _nickname(row), _opened(row["phone_sealed"], Resident, "phone", row["reporter_id"])
+    nickname, phone = _nickname(row), _open_phone(row["phone_sealed"], row["reporter_id"])
     return {
         "id": row["reporter_id"],
         "nickname": mask_name(nickname) if nickname else None,
@@ -414,18 +383,19 @@ def _reporter(row: _Row) -> Json | None:
 
 def _pictures(row: _Row, inside: bool) -> tuple[list[Json], list[Json]]:
     """Those of the report, and those of the result."""
-    shown: dict[str, list[Json]] = {purpose: [] for purpose in MediaPurpose}
+    before: list[Json] = []
+    after: list[Json] = []
     for id_, content_type, size, width, height, purpose, review in row["pictures"] or ():
         if inside or review == MediaReview.PASSED:
             picture = media.shown(_dashed(id_), content_type, size, width, height)
-            shown[purpose].append(picture)
-    return shown[MediaPurpose.HAZARD], shown[MediaPurpose.HAZARD_AFTER]
+            (after if purpose == MediaPurpose.HAZARD_AFTER else before).append(picture)
+    return before, after
 
 
 def _handler(caller: Caller, row: _Row) -> Json | None:
     if row["handler_id"] is None:
         return None
-    name = _opened(row["display_name_sealed"], Staff, "display_name", row["handler_id"]) or row["username"]
+    name = _open_staff_name(row["display_name_sealed"], row["handler_id"]) or row["username"]
     return {"id": row["handler_id"], "name": mask_name(name or "") if caller.is_resident else name}
 
 
@@ -459,42 +429,3 @@ def _utc(text: str | None) -> datetime | None:
         return None
     at = datetime.fromisoformat(text)
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-
-
-async def _words(session: AsyncSession, caller: Caller, event_ids: Sequence[UUID]) -> dict[UUID, str]:
-    rows = await session.scalars(
-        select(HazardComment).where(
-            HazardComment.event_id.in_(event_ids), hazard_comments.readable_by(caller)
-        )
-    )
-    return {row.event_id: text for row in rows if row.event_id and (text := unseal(row, "text"))}
-
-
-def _entry(caller: Caller, hazard: Hazard, event: Event, text: str | None) -> TimelineEntry:
-    if not caller.is_resident:
-        facts = event_facts.for_staff(event)
-    else:
-        facts = (
-            event_facts.for_party(event) if hazard.reporter_id == caller.id else event_facts.for_public(event)
-        )
-    return TimelineEntry(
-        seq=event.seq,
-        type=event.type,
-        occurred_at=event.occurred_at,
-        actor=actor_of(hazard, event),
-        data={name: value for name, value in facts.items() if isinstance(value, _PLAIN)},
-        text=text,
-    )
-
-
-_PLAIN = (str, int, bool, type(None))
-
-
-def actor_of(hazard: Hazard, event: Event) -> Actor:
-    """In which role somebody did something; nobody's name."""
-    if event.actor_kind is PrincipalKind.SYSTEM:
-        return "system"
-    if event.actor_kind is PrincipalKind.RESIDENT:
-        return "reporter" if event.actor_id == hazard.reporter_id else "resident"
-    by = event.payload.get("by")
-    return HazardLevel(by).value if isinstance(by, str) else _STEP_OF.get(event.type, "staff")

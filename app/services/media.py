@@ -267,10 +267,10 @@ def links(rendition: str, seconds: int = LINK_SECONDS) -> Callable[[UUID | str],
     """`signed_url` for many pictures."""
     expires = link_end(seconds)
     base, behind = f"{settings.base_url}/v1/media/", f"/{rendition}?expires={expires}&signature="
+    sign = keyring.signer(_LABEL)
 
     def link(media_id: UUID | str) -> str:
-        signature = keyring.mac(_LABEL, _payload(media_id, rendition, expires))
-        return f"{base}{media_id}{behind}{signature}"
+        return f"{base}{media_id}{behind}{sign(_payload(media_id, rendition, expires))}"
 
     return link
 
