@@ -9,7 +9,9 @@ from typing import TypeAlias, cast
 import asyncpg
 
 _CHANNEL = "jincai"
+_NOTIFY = "SELECT pg_notify($1, topic) FROM unnest($2::text[]) AS topic"
 _ALIVE_SECONDS = 10
+_GATHER_SECONDS = 0.01
 Listener = Callable[[str], None]
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -71,8 +73,10 @@ class Signals:
         while True:
             await self._has_pending.wait()
             self._has_pending.clear()
-            while self._pending:
-                await connection.execute("SELECT pg_notify($1, $2)", _CHANNEL, self._pending.pop())
+            topics, self._pending = list(self._pending), set()
+            await connection.execute(_NOTIFY, _CHANNEL, topics)
+            # Under load every commit has the same two topics: whoever is awake already need not be woken for each.
+            await asyncio.sleep(_GATHER_SECONDS)
 
     async def _hear(self, connection: Connection) -> None:
         closed = asyncio.Event()
