@@ -41,6 +41,7 @@ SECURITY_HEADERS = [
 _GIVEN_ONCE = (b"authorization", b"idempotency-key")
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _NO_STORE = (b"cache-control", b"no-store")
+_OURS = frozenset({name for name, _ in [*SECURITY_HEADERS, _NO_STORE]})
 _HSTS = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
 _log = structlog.get_logger("edge")
 
@@ -99,7 +100,8 @@ class _Exchange:
         self._given: dict[bytes, bytes] = dict(scope["headers"])
         self._receive, self._send = receive, send
         self._headers, self._cors, self._body_seconds = headers, cors, body_seconds
-        self._body_limit = UPLOAD_BYTES if self._content_type.startswith(b"multipart/") else BODY_BYTES
+        is_upload = self._given.get(b"content-type", b"").lower().startswith(b"multipart/")
+        self._body_limit = UPLOAD_BYTES if is_upload else BODY_BYTES
         self._body_deadline: float | None = None
         self._body_ended = self._is_open_stream = False
         self._bytes_in = self._bytes_out = 0
@@ -230,7 +232,9 @@ class _Exchange:
 
     def _complete(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         chosen = {name for name, _ in headers}
-        ours = [header for header in self._headers if header[0] not in chosen]
+        ours = self._headers
+        if not chosen.isdisjoint(_OURS):
+            ours = [header for header in ours if header[0] not in chosen]
         return [*headers, *ours, (b"x-request-id", self._id.encode()), *limits.headers(self._scope)]
 
     def _write_down(self) -> None:
@@ -266,10 +270,6 @@ class _Exchange:
     @property
     def _is_for_district(self) -> bool:
         return self._scope["method"] == "POST" and self._scope["path"] in _SIGNED
-
-    @property
-    def _content_type(self) -> bytes:
-        return self._given.get(b"content-type", b"").lower()
 
     def _choose_id(self) -> str:
         """The caller's id when it is sane and nothing that would be scrubbed; it goes into logs and events."""

@@ -88,17 +88,20 @@ class Limiter:
             await self._redis.close()
 
     async def _count(self, scope: Scope, quota: Quota, who: str) -> None:
-        used, seconds_left = await self._hit(quota, who)
+        if self._redis is None:
+            used, seconds_left = self._memory.hit(quota, who)
+        else:
+            used, seconds_left = await self._hit(self._redis, quota, who)
         reset = max(ceil(seconds_left), 1)
         standing = f'"{quota.name}";r={max(quota.requests - used, 0)};t={reset}'
         scope.setdefault(_STANDING, []).append((quota.policy, standing))
         if used > quota.requests:
             raise TooManyRequests(retry_after=reset, violated_policies=[quota.name])
 
-    async def _hit(self, quota: Quota, who: str) -> tuple[int, float]:
-        if self._redis is not None and clock.monotonic() >= self._redis_away_until:
+    async def _hit(self, redis: "_Shared", quota: Quota, who: str) -> tuple[int, float]:
+        if clock.monotonic() >= self._redis_away_until:
             try:
-                hit = await self._redis.hit(quota, who)
+                hit = await redis.hit(quota, who)
             except (RedisError, OSError, TimeoutError) as failure:
                 self._redis_went_away(failure)
             else:

@@ -81,6 +81,7 @@ ROUTERS = (
     stream.router,
     wechat.router,
 )
+_OBJECTS_PER_COLLECTION = 50_000
 _log = structlog.get_logger("main")
 
 
@@ -176,9 +177,11 @@ async def _lifespan(sandbox: Starlette | None) -> AsyncIterator[None]:
         await _tell_what_is_odd(sandbox)
         if settings.worker == "embedded":
             await stack.enter_async_context(worker.embedded())
-        # What lives now lives until the end: the collector need not look at it with every request.
+        # What lives now lives until the end: the collector need not look at it with every request, nor run for each,
+        # for requests leave no cycles behind.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(_OBJECTS_PER_COLLECTION)
         yield
     logs.flush()
 

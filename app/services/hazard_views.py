@@ -375,7 +375,7 @@ def _reporter(row: _Row) -> Json | None:
         return None
     nickname, phone = _nickname(row), _open_phone(row["phone_sealed"], row["reporter_id"])
     return {
-        "id": row["reporter_id"],
+        "id": str(row["reporter_id"]),
         "nickname": mask_name(nickname) if nickname else None,
         "phone_masked": mask_phone(phone) if phone else None,
     }
@@ -396,7 +396,7 @@ def _handler(caller: Caller, row: _Row) -> Json | None:
     if row["handler_id"] is None:
         return None
     name = _open_staff_name(row["display_name_sealed"], row["handler_id"]) or row["username"]
-    return {"id": row["handler_id"], "name": mask_name(name or "") if caller.is_resident else name}
+    return {"id": str(row["handler_id"]), "name": mask_name(name or "") if caller.is_resident else name}
 
 
 def _departments(row: _Row) -> list[Json]:
