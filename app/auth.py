@@ -1,7 +1,7 @@
 """From a bearer token to a caller: opaque tokens, looked up by keyed digest, cached for at most a second."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypedDict
 from uuid import UUID
@@ -84,11 +84,11 @@ class Caller:
     api_scopes: frozenset[str] = frozenset()
     api_region_id: UUID | None = None
     rate_limit: str | None = None
+    is_resident: bool = field(init=False)
+    """A resident, not staff."""
 
-    @property
-    def is_resident(self) -> bool:
-        """A resident, not staff."""
-        return self.kind is PrincipalKind.RESIDENT
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_resident", self.kind is PrincipalKind.RESIDENT)
 
     def scope(self, operation: str) -> Scope:
         """The part of the world in which the caller holds a role that `operation` needs."""

@@ -6,4 +6,5 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 CALLER = "jincai.caller"
 SESSION = "jincai.session"
-"""Where a request's scope keeps who is calling, and the transaction that has claimed its idempotency key."""
+HEADERS = "jincai.headers"
+"""Where a request's scope keeps who is calling, the transaction that has claimed its idempotency key, and its headers."""

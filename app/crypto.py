@@ -38,7 +38,7 @@ class Keyring:
         self.kids = tuple(self._masters)
         self.current = self.kids[0]
         self._derived: dict[tuple[str, str], bytes] = {}
-        self._keyed: dict[tuple[str, str], Callable[[bytes], bytes]] = {}
+        self._keyed: dict[tuple[str, str], hmac.HMAC] = {}
 
     def _add(self, position: int, entry: str) -> None:
         where = f"key {position} of the key ring"
@@ -93,11 +93,6 @@ class Keyring:
         """A detached `kid.tag` of at most 31 characters, safe in URLs, for a payload that travels elsewhere."""
         return self._tag(f"mac/{label}", payload, self.current)
 
-    def signer(self, label: str) -> Callable[[bytes], str]:
-        """`mac` for many payloads with one label."""
-        kid, digest = self.current, self._digest(f"mac/{label}", self.current)
-        return lambda payload: f"{kid}.{_encode(digest(payload)[:_TAG_BYTES])}"
-
     def mac_ok(self, label: str, payload: bytes, mac: str) -> bool:
         """Whether `mac` was made by `mac` for this label and payload under any key of the ring."""
         return mac.isascii() and self._tag_ok(f"mac/{label}", payload, mac)
@@ -106,30 +101,18 @@ class Keyring:
         return f"{kid}.{_encode(self._hmac(label, kid, payload)[:_TAG_BYTES])}"
 
     def _hmac(self, label: str, kid: str, payload: bytes) -> bytes:
-        return self._digest(label, kid)(payload)
-
-    def _digest(self, label: str, kid: str) -> Callable[[bytes], bytes]:
         known = self._keyed.get((label, kid))
         if known is None:
-            known = self._keyed[label, kid] = _hmac_sha256(self.derive(label, kid))
-        return known
+            known = self._keyed[label, kid] = hmac.new(self.derive(label, kid), digestmod="sha256")
+        # A copy costs a third of a new one.
+        mac = known.copy()
+        mac.update(payload)
+        return mac.digest()
 
     def _tag_ok(self, label: str, payload: bytes, tag: str) -> bool:
         kid = tag.partition(".")[0]
         # The tag is compared as text: no decoding, so no second spelling of a good tag.
         return kid in self._masters and hmac.compare_digest(self._tag(label, payload, kid), tag)
-
-
-def _hmac_sha256(key: bytes) -> Callable[[bytes], bytes]:
-    """HMAC-SHA256 under one key, which is worked in once: a page of pictures has dozens of links."""
-    keyed = hmac.new(key, digestmod="sha256")
-
-    def digest(payload: bytes) -> bytes:
-        mac = keyed.copy()
-        mac.update(payload)
-        return mac.digest()
-
-    return digest
 
 
 def _master(where: str, text: str) -> bytes:

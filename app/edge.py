@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app import clock, limits, logs, metrics
 from app.auth import Caller
 from app.bodies import BodyTimeout, MalformedBody
-from app.context import CALLER, request_id
+from app.context import CALLER, HEADERS, request_id
 from app.errors import BadRequest, BodyTooLarge, InvalidInput, NotFound, Problem, UnsupportedMediaType
 from app.ids import new_id
 from app.limits import limiter
@@ -98,6 +98,7 @@ class _Exchange:
         self._started: asyncio.Event | None = None
         self._scope = dict(scope, method="GET") if self._is_head else scope
         self._given: dict[bytes, bytes] = dict(scope["headers"])
+        self._scope[HEADERS] = self._given
         self._receive, self._send = receive, send
         self._headers, self._cors, self._body_seconds = headers, cors, body_seconds
         is_upload = self._given.get(b"content-type", b"").lower().startswith(b"multipart/")
@@ -222,7 +223,7 @@ class _Exchange:
             self._answered_after = clock.monotonic() - self._began
             headers = self._complete(message.get("headers", []))
             self._is_open_stream = all(name != b"content-length" for name, _ in headers)
-            message = dict(message, headers=headers)
+            message["headers"] = headers
         elif message["type"] == "http.response.body":
             if self._is_head:
                 message = {"type": "http.response.body", "more_body": message.get("more_body", False)}

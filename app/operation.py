@@ -1,7 +1,7 @@
 """The route class of every endpoint: it knows its policy row, checks the request, and keeps idempotent answers."""
 
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from app import api_key_auth, auth, deps
 from app.auth import Caller
 from app.bodies import JsonRequest
-from app.context import CALLER
+from app.context import CALLER, HEADERS
 from app.errors import FieldError, InvalidInput, Unauthenticated, UnsupportedMediaType
 from app.limits import client_address, limiter
 from app.policy import POLICY
@@ -94,13 +94,14 @@ class Operation(APIRoute):
         if not request.scope["query_string"]:
             return
         given = [key for key, _ in request.query_params.multi_items()]
+        if len(set(given)) == len(given) and self._query.keys() >= set(given):
+            return
         errors = [_unknown(key) for key in dict.fromkeys(given) if key not in self._query]
-        if len(set(given)) < len(given):
-            errors += [
-                _repeated(key)
-                for key, times in Counter(given).items()
-                if times > 1 and self._query.get(key) is False
-            ]
+        errors += [
+            _repeated(key)
+            for key, times in Counter(given).items()
+            if times > 1 and self._query.get(key) is False
+        ]
         if errors:
             raise InvalidInput(fields=errors)
 
@@ -127,12 +128,13 @@ class LenientOperation(Operation):
 
 async def _identify(request: Request) -> Caller | None:
     """A bearer token or an API key, never both: a request has one caller."""
-    authorization, key = request.headers.get("authorization"), request.headers.get("x-api-key")
+    given: Mapping[bytes, bytes] = request.scope[HEADERS]
+    authorization, key = given.get(b"authorization"), given.get(b"x-api-key")
     if key is None:
-        return await auth.identify(authorization)
+        return await auth.identify(authorization.decode("latin-1") if authorization else None)
     if authorization is not None:
         raise Unauthenticated
-    return await _holder_of(request, key)
+    return await _holder_of(request, key.decode("latin-1"))
 
 
 async def count_key(request: Request, key: str) -> Caller:

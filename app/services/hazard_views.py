@@ -267,8 +267,9 @@ def summarise(
     distance_m: int | None = None,
 ) -> Json:
     """One hazard of a list, a `HazardSummary`; a `public` one as everybody may see it. `link` leads to a thumbnail."""
-    mine = _is_mine(caller, row)
-    inside = mine or not (public or caller.is_resident)
+    is_resident = caller.is_resident
+    mine = is_resident and row["reporter_id"] == caller.id
+    inside = mine or not (public or is_resident)
     picture_id, status = row["picture_id"], row["status"]
     return {
         "id": str(row["id"]),

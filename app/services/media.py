@@ -41,6 +41,7 @@ from app.settings import settings
 
 CONTENT_TYPE = "image/jpeg"
 LINK_SECONDS = 600
+_LINKS_REMEMBERED = 20_000
 RENDITIONS = ("main", "thumbnail")
 DISCARD = "media.discard"
 _LABEL = "media-link"
@@ -267,12 +268,18 @@ def links(rendition: str, seconds: int = LINK_SECONDS) -> Callable[[UUID | str],
     """`signed_url` for many pictures."""
     expires = link_end(seconds)
     base, behind = f"{settings.base_url}/v1/media/", f"/{rendition}?expires={expires}&signature="
-    sign = keyring.signer(_LABEL)
 
     def link(media_id: UUID | str) -> str:
-        return f"{base}{media_id}{behind}{sign(_payload(media_id, rendition, expires))}"
+        text = str(media_id)
+        return f"{base}{text}{behind}{_signature(text, rendition, expires)}"
 
     return link
+
+
+@lru_cache(maxsize=_LINKS_REMEMBERED)
+def _signature(media_id: str, rendition: str, expires: int) -> str:
+    """Everybody who looks at a page gets the same links for some minutes."""
+    return keyring.mac(_LABEL, _payload(media_id, rendition, expires))
 
 
 def link_end(seconds: int) -> int:
