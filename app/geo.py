@@ -1,7 +1,8 @@
 """Points, distances and areas on the ground: GCJ-02 inside, WGS-84 at the edge, no I/O."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
@@ -164,6 +165,27 @@ class NearestCommunity:
     distance_m: float
 
 
+class _Tiles:
+    """Which outlines may hold a point, by square tiles: a tree of outlines takes longer than to ask these few."""
+
+    _PER_DEGREE = 200
+
+    def __init__(self, regions: Sequence[RegionShape]) -> None:
+        self._tiles: dict[tuple[int, int], list[RegionShape]] = defaultdict(list)
+        for region in regions:
+            west, south, east, north = region.outline.bounds
+            for column in range(self._of(west), self._of(east) + 1):
+                for row in range(self._of(south), self._of(north) + 1):
+                    self._tiles[column, row].append(region)
+
+    def around(self, lng: float, lat: float) -> Sequence[RegionShape]:
+        """In the order that was given."""
+        return self._tiles.get((self._of(lng), self._of(lat)), ())
+
+    def _of(self, degrees: float) -> int:
+        return math.floor(degrees * self._PER_DEGREE)
+
+
 class RegionIndex:
     """Finds the community and grid of a point in memory, in microseconds.
 
@@ -177,8 +199,8 @@ class RegionIndex:
         self._communities = [region for region in ordered if region.level == "community"]
         self._grids = [region for region in ordered if region.level == "grid"]
         outlines = [region.outline for region in self._communities]
-        self._community_tree = shapely.STRtree(outlines)
-        self._grid_tree = shapely.STRtree([region.outline for region in self._grids])
+        self._communities_near = _Tiles(self._communities)
+        self._grids_near = _Tiles(self._grids)
         # Degrees of longitude shrunk to the length of degrees of latitude, or "nearest" would lean east and west.
         latitudes = [outline.centroid.y for outline in outlines]
         self._shrink = math.cos(math.radians(sum(latitudes) / len(latitudes))) if latitudes else 1.0
@@ -186,16 +208,20 @@ class RegionIndex:
 
     def locate(self, lng: float, lat: float) -> Location | None:
         """The community and grid of a point, or None outside all communities."""
-        point = ShapelyPoint(lng, lat)
-        hits = self._community_tree.query(point, predicate="intersects")
-        if not len(hits):
+        communities = self._communities_near.around(lng, lat)
+        hit = next((each for each in communities if shapely.intersects_xy(each.outline, lng, lat)), None)
+        if hit is None:
             return None
-        community_id = self._communities[min(hits)].region_id
-        touching = [self._grids[i] for i in sorted(self._grid_tree.query(point, predicate="intersects"))]
-        grid = next((grid for grid in touching if grid.community_id == community_id), None)
+        touching = [
+            grid
+            for grid in self._grids_near.around(lng, lat)
+            if shapely.intersects_xy(grid.outline, lng, lat)
+        ]
+        grid = next((grid for grid in touching if grid.community_id == hit.region_id), None)
         if grid is None:
-            grid = next((self._grids[i] for i in self._grid_tree.query(point, predicate="within")), None)
-        return Location(community_id, None) if grid is None else Location(grid.community_id, grid.region_id)
+            inside = (each for each in touching if shapely.contains_xy(each.outline, lng, lat))
+            grid = next(inside, None)
+        return Location(hit.region_id, None) if grid is None else Location(grid.community_id, grid.region_id)
 
     def nearest_community(self, lng: float, lat: float) -> NearestCommunity | None:
         """The closest community and the metres to its edge (0 inside); None when there is no community."""

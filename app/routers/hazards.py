@@ -67,8 +67,8 @@ router = APIRouter(prefix="/v1/hazards", tags=["hazards"], route_class=Operation
 @router.post("", status_code=201, response_model=HazardRead)
 async def file_hazard(body: HazardCreate, caller: CurrentCaller, session: Session) -> Ready:
     """File a hazard with 1 to 9 pictures. The grid is found from the place; the grid's clock starts."""
-    hazard = await hazards.file(session, caller, body)
-    return Ready(await hazard_views.describe(session, caller, hazard), 201)
+    filed = await hazards.file(session, caller, body)
+    return Ready(await hazard_views.describe_new(session, caller, filed.hazard, filed.pictures), 201)
 
 
 @router.get("", response_model=Page[HazardSummary])

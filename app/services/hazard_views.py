@@ -4,9 +4,9 @@ One statement and one rendering serve reads and the answers to writes. Answers a
 `app/schemas/hazards.py` would make of the same values; a test holds the two together.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import TypedDict
+from typing import TypedDict, cast
 from uuid import UUID
 
 from sqlalchemy import (
@@ -48,6 +48,16 @@ _ID_LENGTH = 36
 _Picture = tuple[str, str, int, int, int, str, str]
 _Department = tuple[str, str, str, str, str, int, bool, str | None, int | None]
 
+_NOT_YET = {
+    "nickname_sealed": None,
+    "nickname_state": None,
+    "phone_sealed": None,
+    "display_name_sealed": None,
+    "username": None,
+    "supported": False,
+    "departments": None,
+}
+"""What a new hazard has not, or does not tell, beside its own columns."""
 _open_description = vault.opener(Hazard.__tablename__, Hazard.description_sealed.key)
 _open_address = vault.opener(Hazard.__tablename__, Hazard.address_sealed.key)
 _open_nickname = vault.opener(Resident.__tablename__, Resident.nickname_sealed.key)
@@ -256,6 +266,21 @@ async def describe(session: AsyncSession, caller: Caller, hazard: Hazard) -> byt
     """The same for a row that this transaction has changed."""
     rows = await writes.run(session, _READ, {"me": caller.id, "id": hazard.id})
     return to_json(_whole(caller, rows[0]))
+
+
+async def describe_new(
+    session: AsyncSession, caller: Caller, hazard: Hazard, pictures: Sequence[media.Taken]
+) -> bytes:
+    """The same for one that this transaction has filed: all of it is at hand, unless the reporter is to be named."""
+    if hazard.reporter_id is not None and not (hazard.anonymous and caller.is_resident):
+        return await describe(session, caller, hazard)
+    row = vars(hazard) | _NOT_YET | {"pictures": [_picture(each) for each in pictures]}
+    return to_json(_whole(caller, cast(_Row, row)))
+
+
+def _picture(taken: media.Taken) -> _Picture:
+    size = (taken["bytes"], taken["width"], taken["height"])
+    return (str(taken["id"]), taken["content_type"], *size, taken["purpose"], taken["review"])
 
 
 def summarise(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import select
@@ -77,7 +78,14 @@ class Report:
     anonymous: bool = True
 
 
-async def file(session: AsyncSession, caller: Caller, body: HazardCreate) -> Hazard:
+class Filed(NamedTuple):
+    """A new hazard with its pictures."""
+
+    hazard: Hazard
+    pictures: Sequence[media.Taken]
+
+
+async def file(session: AsyncSession, caller: Caller, body: HazardCreate) -> Filed:
     """A resident (or a grid worker for somebody without a phone) reports a danger."""
     category = await hazard_categories.usable(session, body.category, ("body", "category"))
     place, point = await _place(session, body)
@@ -93,8 +101,8 @@ async def file(session: AsyncSession, caller: Caller, body: HazardCreate) -> Haz
         anonymous=body.anonymous,
     )
     hazard = await register(session, caller, report)
-    await media.attach(session, caller, body.media_ids, MediaPurpose.HAZARD, hazard.id, hazard.community_id)
-    return hazard
+    used = (body.media_ids, MediaPurpose.HAZARD, hazard.id, hazard.community_id)
+    return Filed(hazard, await media.attach(session, caller, *used))
 
 
 async def register(session: AsyncSession, caller: Caller, report: Report) -> Hazard:

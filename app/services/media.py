@@ -2,21 +2,24 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import cast
+from operator import itemgetter
+from typing import TypedDict, cast
 from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
     SQLColumnExpression,
     Table,
+    Text,
     Uuid,
     and_,
     bindparam,
     case,
     func,
     select,
+    type_coerce,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -129,6 +132,20 @@ async def download(
     return await outside.storage.get(media.storage_key if rendition == "main" else media.thumbnail_key)
 
 
+class Taken(TypedDict):
+    """A picture that was just used, as far as it is shown."""
+
+    id: UUID
+    content_type: str
+    bytes: int
+    width: int
+    height: int
+    purpose: str
+    review: str
+    created_at: datetime
+    position: int
+
+
 async def attach(
     session: AsyncSession,
     caller: Caller,
@@ -136,10 +153,10 @@ async def attach(
     purpose: MediaPurpose,
     subject_id: UUID,
     community_id: UUID,
-) -> None:
-    """Use pictures, once: each must be the caller's own, of this purpose and not used before."""
+) -> Sequence[Taken]:
+    """Use pictures, once: each must be the caller's own, of this purpose and not used before. In the order shown."""
     if not media_ids:
-        return
+        return []
     for media_id in media_ids:
         await outbox.enqueue(
             session, "review.media", {"media_id": str(media_id)}, key=f"review.media:{media_id}"
@@ -161,10 +178,11 @@ async def attach(
         seen.add(media_id)
     if errors:
         raise MediaNotUsable(fields=errors)
+    return sorted(taken, key=itemgetter("created_at", "position"))
 
 
 @lru_cache
-def _taking(count: int) -> Hot[dict[str, UUID]]:
+def _taking(count: int) -> Hot[Taken]:
     """Take so many pictures in their order, as far as they may be taken."""
     wanted = [bindparam(f"media_{n}", type_=Uuid()) for n in range(count)]
     return Hot(
@@ -183,7 +201,17 @@ def _taking(count: int) -> Hot[dict[str, UUID]]:
             community_id=bindparam("community_id", type_=Uuid()),
             position=case(*((Media.id == media_id, n) for n, media_id in enumerate(wanted)), else_=count),
         )
-        .returning(Media.id)
+        .returning(
+            Media.id,
+            Media.content_type,
+            Media.bytes,
+            Media.width,
+            Media.height,
+            type_coerce(Media.purpose, Text).label("purpose"),
+            type_coerce(Media.review, Text).label("review"),
+            Media.created_at,
+            Media.position,
+        )
     )
 
 

@@ -280,7 +280,7 @@ class World:
         )
         filer, worker = await self._known(reporter), await self._known(handler or self.worker)
         async with database.transaction() as session:
-            hazard = await hazards.file(session, filer, body)
+            hazard = (await hazards.file(session, filer, body)).hazard
             if status is not HazardStatus.FILED:
                 await hazards.accept(session, worker, hazard.id)
             if status not in (HazardStatus.FILED, HazardStatus.ACCEPTED):

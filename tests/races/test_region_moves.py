@@ -60,12 +60,12 @@ async def test_a_grid_moves_away_while_a_hazard_is_filed(client: httpx.AsyncClie
     body = HazardCreate.model_validate(await story.report(media_ids=[picture]))
     caller = await story.reporter.caller()
     async with db.transaction() as session:
-        hazard = await hazards.file(session, caller, body)
+        filed = await hazards.file(session, caller, body)
         moving = asyncio.create_task(_move(client, admin, story.places.grid, story.places.neighbour))
         await asyncio.sleep(0.3)
     assert (await moving).status_code == 200
     async with db.reading() as session:
-        assert (await session.get_one(Hazard, hazard.id)).community_id == story.places.neighbour
+        assert (await session.get_one(Hazard, filed.hazard.id)).community_id == story.places.neighbour
     await _require_at_home(db, story)
 
 
