@@ -208,14 +208,14 @@ async def identify(authorization: str | None) -> Caller | None:
         return cached[1]
     if not token_well_formed(ACCESS_PREFIX, token):
         raise Unauthenticated
-    changes = _heard.changes
+    changes, asked_at = _heard.changes, clock.monotonic()
     rows = await database.rows(_BY_TOKEN, {"digests": keyring.token_digests(token), "now": clock.now()})
     caller = _caller(rows[0]) if rows else None
     if caller is None:
         raise Unauthenticated
     # What was read before a change was heard must not be kept after it.
     if changes == _heard.changes:
-        _keep(digest, caller)
+        _keep(digest, caller, asked_at)
     return caller
 
 
@@ -239,10 +239,10 @@ _cache: dict[str, tuple[float, Caller]] = {}
 _heard = _Heard()
 
 
-def _keep(digest: str, caller: Caller) -> None:
+def _keep(digest: str, caller: Caller, asked_at: float) -> None:
     if len(_cache) >= _CACHE_SIZE:
         _cache.clear()
-    _cache[digest] = (clock.monotonic() + _CACHE_SECONDS, caller)
+    _cache[digest] = (asked_at + _CACHE_SECONDS, caller)
 
 
 def _forget(heard: str) -> None:

@@ -12,7 +12,7 @@ from app import idempotency
 from app.auth import Caller
 from app.context import CALLER, SESSION
 from app.db import database
-from app.errors import InvalidInput, Unauthenticated
+from app.errors import InvalidInput, Problem, Unauthenticated
 
 
 async def caller(request: Request) -> Caller:
@@ -47,8 +47,23 @@ async def session(request: Request, idempotency_key: IdempotencyKey = None) -> A
         yield opened
 
 
-writing = asynccontextmanager(session)
-"""The same for whoever is not called by FastAPI."""
+@asynccontextmanager
+async def writing(request: Request, idempotency_key: str | None) -> AsyncIterator[AsyncSession]:
+    """The same for hot operations: a repeat is noticed where it collides with the first, or is refused."""
+    who: Caller | None = request.scope[CALLER]
+    if who is None or idempotency_key is None:
+        async with database.transaction() as opened:
+            yield opened
+        return
+    repeat = await _repeatable(request, who, idempotency_key)
+    try:
+        async with database.transaction() as opened:
+            idempotency.promise(opened, repeat)
+            request.scope[SESSION] = opened
+            yield opened
+    except Problem:
+        await idempotency.replay(repeat)
+        raise
 
 
 async def keep(request: Request, response: Response) -> None:

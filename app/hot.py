@@ -66,11 +66,11 @@ class Hot(Generic[R]):
         self._sql = str(compiled)
         binds = [(name, compiled.binds[name]) for name in compiled.positiontup or ()]
         writers = [_writer(bind.type) for _, bind in binds]
-        self._arguments = [
+        self.constants = [
             bind.effective_value if write is None or bind.required else write(bind.effective_value)
             for (_, bind), write in zip(binds, writers, strict=True)
         ]
-        self._parameters = [
+        self.parameters = [
             (position, name, write)
             for position, ((name, bind), write) in enumerate(zip(binds, writers, strict=True))
             if bind.required
@@ -82,10 +82,14 @@ class Hot(Generic[R]):
 
     async def run(self, driver: Driver, values: Values) -> Sequence[R]:
         """All rows."""
-        arguments = self._arguments.copy()
-        for position, name, write in self._parameters:
+        arguments = self.constants.copy()
+        for position, name, write in self.parameters:
             value = values[name]
             arguments[position] = value if write is None else write(value)
+        return await self.fetch(driver, arguments)
+
+    async def fetch(self, driver: Driver, arguments: Sequence[object]) -> Sequence[R]:
+        """The same with arguments in their places: `constants`, and `parameters` as they are to be written."""
         rows = await driver.fetch(self._sql, arguments)
         if self._as_they_come:
             return cast(Sequence[R], rows)

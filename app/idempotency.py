@@ -16,14 +16,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import clock, writes
 from app.auth import Caller
-from app.db import insert
-from app.errors import BadRequest, InvalidInput
+from app.db import database, insert
+from app.errors import BadRequest, InvalidInput, Unavailable
 from app.hot import Hot
 from app.keys import vault
 from app.models.idempotency import IdempotencyKey
 
 KEPT = timedelta(days=7)
 _CLAIM = "idempotency_claim"
+_PROMISE = "idempotency_promise"
 _MASKED = "idempotency_masked"
 _VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
 _TABLE, _COLUMN = "idempotency_keys", "answer_sealed"
@@ -36,6 +37,12 @@ def _parameters(*names: str) -> dict[str, BindParameter[object]]:
     return {name: bindparam(name, type_=_ROWS.c[name].type) for name in names}
 
 
+_KEEP_BOTH: Hot[dict[str, str]] = Hot(
+    insert(IdempotencyKey)
+    .values(_parameters(*(column.key for column in _ROWS.c)))
+    .on_conflict_do_nothing()
+    .returning(_ROWS.c.scope)
+)
 _CLAIM_KEY: Hot[dict[str, str]] = Hot(
     insert(IdempotencyKey)
     .values(_parameters("scope", "fingerprint", "caller_id", "created_at"))
@@ -67,6 +74,10 @@ class IdempotencyKeyReused(InvalidInput):
         "This Idempotency-Key was used with another body",
         "该 Idempotency-Key 已用于其他请求内容",
     )
+
+
+class KeyTaken(Unavailable):
+    """Another request with this key was first. Its answer is given instead, so nobody sees this unless it is gone."""
 
 
 class Replay(Exception):
@@ -112,15 +123,29 @@ def fingerprint(body: bytes, content_type: str) -> str:
 
 async def claim(session: AsyncSession, request: Request) -> None:
     """Take the key or raise the answer that it led to. A second request waits here for the first one's commit."""
-    values = {
+    if not await writes.run(session, _CLAIM_KEY, _claim(request)):
+        await _replay(session, request)
+    session.info[_CLAIM] = request.scope
+
+
+def _claim(request: Request) -> dict[str, object]:
+    return {
         "scope": request.scope,
         "fingerprint": request.fingerprint,
         "caller_id": request.caller.id,
         "created_at": clock.now(),
     }
-    if not await writes.run(session, _CLAIM_KEY, values):
-        await _replay(session, request)
-    session.info[_CLAIM] = request.scope
+
+
+def promise(session: AsyncSession, request: Request) -> None:
+    """`keep` will take the key, together with the answer: for work that nobody can do twice without a collision."""
+    session.info[_PROMISE] = request
+
+
+async def replay(request: Request) -> None:
+    """Raise the answer that the key led to, if any, after the work was undone."""
+    async with database.transaction() as session:
+        await replay_if_done(session, request)
 
 
 async def replay_if_done(session: AsyncSession, request: Request) -> None:
@@ -135,21 +160,24 @@ def mask_when_replayed(session: AsyncSession, *fields: str) -> None:
 
 
 async def keep(session: AsyncSession, status: int, body: bytes, content_type: str) -> None:
-    """Store the answer beside the work, when this request claimed a key."""
-    scope = session.info.pop(_CLAIM, None)
+    """Store the answer beside the work, when this request claimed a key or promised to take it."""
+    promised: Request | None = session.info.pop(_PROMISE, None)
+    scope = promised.scope if promised else session.info.pop(_CLAIM, None)
     if scope is None:
         return
     masked = session.info.pop(_MASKED, ())
     if masked:
         body = json.dumps(json.loads(body) | dict.fromkeys(masked), ensure_ascii=False).encode()
     values = {
-        "key": scope,
         "status": status,
         "headers": content_type,
         "answer_sealed": _sealed(scope, body),
         "subject_id": _subject(body),
     }
-    await writes.run_along(session, _KEEP_ANSWER, values)
+    if promised is None:
+        await writes.run_along(session, _KEEP_ANSWER, values | {"key": scope})
+    elif not await writes.run_along(session, _KEEP_BOTH, values | _claim(promised)):
+        raise KeyTaken(retry_after=1)
 
 
 async def redact(session: AsyncSession, subject_id: UUID, fields: Iterable[str]) -> None:

@@ -5,9 +5,9 @@ query, a savepoint and the commit, and forgotten with what is rolled back. On Po
 INSERTs and UPDATEs), on SQLite one statement for each kind of row.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from types import MappingProxyType
 from typing import TypeVar, cast
 
@@ -20,7 +20,7 @@ from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.util import await_
 
 from app.hot import Hot, R, Row, Values
-from app.lanes import driver_of
+from app.lanes import Driver, driver_of
 from app.models.base import Base, Entity
 from app.settings import settings
 
@@ -71,11 +71,12 @@ def add(session: AsyncSession, model: type[Base], values: Values, *, unless: str
     _queue(session).rows.append((kind, values))
 
 
-def add_entity(session: AsyncSession, entity: Entity) -> None:
-    """Insert `entity` as it is at the next write, and update it when it changes later."""
-    for column in cast(Table, entity.__table__).columns:
-        vars(entity).setdefault(column.key, _default(column))
+def add_entity(session: AsyncSession, model: type[E], values: Values) -> E:
+    """A new entity, inserted as it is at the next write, and updated when it changes later."""
+    entity = model()
+    vars(entity).update({**_defaults(cast(Table, model.__table__)), **values})
     _queue(session).entities.append((entity, {}))
+    return entity
 
 
 def watch(session: AsyncSession, model: type[E], row: Row) -> E:
@@ -150,18 +151,53 @@ async def _send(
     driver = driver_of(session)
     parts = list(_parts(queue.drain())) if queue else []
     if settings.is_sqlite:
-        for kind, rows in parts:
-            await _together(((kind, len(rows)),), None).run(driver, _named([(kind, rows)]))
+        for part in parts:
+            await _together(_shape([part]), None).run(driver, [part], values)
         return await along.run(driver, values) if along else []
     while len(parts) > _MOST_PARTS or (parts and along is None):
         some, parts = parts[:_MOST_PARTS], parts[_MOST_PARTS:]
-        await _together(_shape(some), None).run(driver, _named(some))
+        await _together(_shape(some), None).run(driver, some, values)
     if along is None:
         return []
-    return await _together(_shape(parts), along).run(driver, {**_named(parts), **values})
+    return await _together(_shape(parts), along).run(driver, parts, values)
 
 
 _Part = tuple[_Kind, list[Values]]
+
+
+class _Together:
+    """One statement for some parts; they see the database as it was before, their constraints as it is after."""
+
+    def __init__(self, shape: tuple[tuple[_Kind, int], ...], along: Hot[Row] | None) -> None:
+        statements = [kind.statement(count, f"w{part}") for part, (kind, count) in enumerate(shape)]
+        last = along.statement if along else statements.pop()
+        ctes = [each.cte(f"w{part}") for part, each in enumerate(statements)]
+        self._hot: Hot[Row] = Hot(last.add_cte(*ctes)) if ctes else along or Hot(last)
+        places = {
+            f"w{part}_{n}_{name}": (part, n, name)
+            for part, (kind, count) in enumerate(shape)
+            for n in range(count)
+            for name in kind.columns
+        }
+        parameters = self._hot.parameters
+        self._of_rows = [
+            (position, *places[name], write) for position, name, write in parameters if name in places
+        ]
+        self._others = [each for each in parameters if each[1] not in places]
+
+    async def run(self, driver: Driver, parts: Sequence[_Part], values: Values) -> Sequence[Row]:
+        """Write the rows of the parts, and give what was asked along."""
+        arguments = self._hot.constants.copy()
+        rows = [rows for _, rows in parts]
+        for position, part, n, name, write in self._of_rows:
+            value = rows[part][n][name]
+            arguments[position] = value if write is None else write(value)
+        for position, name, write in self._others:
+            arguments[position] = values[name] if write is None else write(values[name])
+        return await self._hot.fetch(driver, arguments)
+
+
+_together = lru_cache(maxsize=1024)(_Together)
 
 
 def _parts(rows: Sequence[tuple[_Kind, Values]]) -> Iterator[_Part]:
@@ -182,34 +218,21 @@ def _shape(parts: Sequence[_Part]) -> tuple[tuple[_Kind, int], ...]:
     return tuple((kind, len(rows)) for kind, rows in parts)
 
 
-def _named(parts: Sequence[_Part]) -> Values:
-    return {
-        f"w{part}_{n}_{name}": value
-        for part, (_, rows) in enumerate(parts)
-        for n, values in enumerate(rows)
-        for name, value in values.items()
-    }
-
-
-@lru_cache(maxsize=1024)
-def _together(shape: tuple[tuple[_Kind, int], ...], along: Hot[Row] | None) -> Hot[Row]:
-    """One statement for all parts; they see the database as it was before, their constraints as it is after."""
-    statements = [kind.statement(count, f"w{part}") for part, (kind, count) in enumerate(shape)]
-    last = along.statement if along else statements.pop()
-    if not statements:
-        return along or Hot(last)
-    return Hot(last.add_cte(*(each.cte(f"w{part}") for part, each in enumerate(statements))))
-
-
 def _change(entity: Entity, before: Values) -> tuple[_Kind, Values] | None:
     table, now = cast(Table, entity.__table__), vars(entity)
-    names = [column.key for column in table.columns]
+    names = _defaults(table).keys()
     if not before:
         return _Kind(table, tuple(names)), {name: now[name] for name in names}
     changed = {name: now[name] for name in names if now[name] != before[name]}
     if not changed:
         return None
     return _Kind(table, ("id", *changed), is_update=True), {"id": entity.id, **changed}
+
+
+@cache
+def _defaults(table: Table) -> Mapping[str, object]:
+    """All columns, with what a new row has in them unless it says otherwise."""
+    return {column.key: _default(column) for column in table.columns}
 
 
 def _default(column: Column[object]) -> object:

@@ -108,25 +108,24 @@ async def file(session: AsyncSession, caller: Caller, body: HazardCreate) -> Fil
 async def register(session: AsyncSession, caller: Caller, report: Report) -> Hazard:
     """A new hazard: the grid's clock starts, the duty worker will be told, the words go to the content check."""
     lng, lat = round(report.point.lng, 7), round(report.point.lat, 7)
-    hazard = Hazard(
-        id=new_id(),
-        created_at=clock.now(),
-        community_id=report.place.community_id,
-        region_id=report.place.region_id,
-        category=report.category.code,
-        lng=lng,
-        lat=lat,
-        cell=cell_of(lng, lat),
-        source=report.source,
-        reporter_id=report.reporter_id,
-        anonymous=report.anonymous,
-        status=HazardStatus.FILED,
-        event_seq=0,
-        version=1,
-    )
+    values = {
+        "id": new_id(),
+        "created_at": clock.now(),
+        "community_id": report.place.community_id,
+        "region_id": report.place.region_id,
+        "category": report.category.code,
+        "lng": lng,
+        "lat": lat,
+        "cell": cell_of(lng, lat),
+        "source": report.source,
+        "reporter_id": report.reporter_id,
+        "anonymous": report.anonymous,
+        "event_seq": 0,
+        "version": 1,
+    }
+    hazard = writes.add_entity(session, Hazard, values)
     seal(hazard, "description", report.description)
     seal(hazard, "address", report.address)
-    writes.add_entity(session, hazard)
     hazard_deadlines.start_first(session, hazard, report.category)
     _record(session, caller, hazard, "hazard.filed", {"category": hazard.category})
     await outbox.enqueue(session, "review.text", {"hazard_id": str(hazard.id)})
