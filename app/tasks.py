@@ -19,6 +19,7 @@ from app.services import (
     media,
     messages,
     personal_data,
+    retention,
     reviews,
     sessions,
     sync,
@@ -74,7 +75,7 @@ KINDS: dict[str, Kind] = {
     sync.TASK: Kind(sync.apply_case, attempts=20),
     "sync.waiting": _sweeping(sync.report_waiting),
     "sweep.logins": Kind(_purge_logins, attempts=3),
-    "sweep.rows": _sweeping(cleanup.sweep),
+    "sweep.rows": _sweeping(cleanup.sweep, retention.sweep_deliveries, retention.sweep_inbound),
     "sweep.storage": Kind(_clear_leftovers, attempts=3),
     "sweep.files": _sweeping(media.erase_unused, hazard_exports.erase_expired),
 }
