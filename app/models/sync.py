@@ -118,3 +118,12 @@ class WatermarkReport(Entity):
     communities: Mapped[int]
     differing: Mapped[int]
     report: Mapped[JsonObject]
+
+
+class WatermarkGap(Base):
+    """A day of which no numbers had come in time. Whoever inserts the row tells of it, so nobody is told twice."""
+
+    __tablename__ = "watermark_gaps"
+
+    day: Mapped[date] = mapped_column(primary_key=True)
+    told_at: Mapped[datetime]

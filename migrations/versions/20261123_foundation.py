@@ -270,6 +270,12 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "watermark_gaps",
+        sa.Column("day", sa.Date(), nullable=False),
+        sa.Column("told_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("day", name=op.f("pk_watermark_gaps")),
+    )
+    op.create_table(
         "watermark_reports",
         sa.Column("day", sa.Date(), nullable=False),
         sa.Column("message_id", sa.Text(), nullable=False),
@@ -1733,6 +1739,7 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_watermark_reports_day"))
 
     op.drop_table("watermark_reports")
+    op.drop_table("watermark_gaps")
     with op.batch_alter_table("tasks", schema=None) as batch_op:
         batch_op.drop_index(
             "ix_tasks_due",
