@@ -1,6 +1,7 @@
 """What a case document names, and whether this service has it: codes, ids, places."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy import select
@@ -28,6 +29,7 @@ _PART_TABLES: Mapping[str, type[Entity] | type[Event]] = {
     "events": Event,
     "media": Media,
 }
+_IDS: Final = 1_000
 
 
 class Codes:
@@ -94,13 +96,21 @@ async def _taken_ids(session: AsyncSession, document: CaseDocument) -> list[Fiel
     faults = []
     for name, table in _PART_TABLES.items():
         ids = [part.id for part in getattr(document, name)]
-        taken = set(await session.scalars(select(table.id).where(table.id.in_(ids))))
+        taken = await _taken(session, table, ids)
         faults += [
             fault([name, index, "id"], "case_taken", "belongs to another case here", "已属于其他案件")
             for index, each in enumerate(ids)
             if each in taken
         ]
     return faults
+
+
+async def _taken(session: AsyncSession, table: type[Entity] | type[Event], ids: Sequence[UUID]) -> set[UUID]:
+    taken: set[UUID] = set()
+    for start in range(0, len(ids), _IDS):
+        some = table.id.in_(ids[start : start + _IDS])
+        taken.update(await session.scalars(select(table.id).where(some)))
+    return taken
 
 
 async def _misplaced(session: AsyncSession, document: CaseDocument, codes: Codes) -> list[FieldError]:

@@ -13,10 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app import events, idempotency
 from app.auth import Caller
 from app.clients.outbound import MAX_ANSWER_BYTES
-from app.db import database, signal_after_commit
+from app.db import database, insert, signal_after_commit
 from app.errors import Forbidden
 from app.imaging import CorruptImage, ImageTooLarge, UnsupportedImage
 from app.models.cases import CaseImport
+from app.models.events import Event
 from app.models.hazards import Hazard
 from app.models.media import Media
 from app.models.regions import Region
@@ -96,13 +97,13 @@ async def _require_scope(session: AsyncSession, caller: Caller, region_id: UUID)
 
 async def _store(document: CaseDocument, pictures: Pictures) -> list[Media]:
     """Put the pictures into the storage; their rows come with the case. One that is not what it should be ends it all."""
-    rows = []
+    rows, people = [], case_rows.people(document)
     for index, picture in enumerate(document.media):
         content = await pictures(picture)
         if content is None:
             missing = fault(["media", index, "url"], "case_picture_missing", "cannot be had", "图片无法获取")
             raise InvalidCase(fields=[missing])
-        rows.append(case_rows.picture(document, picture))
+        rows.append(case_rows.picture(document, picture, people))
         if not await _is_stored(picture, rows[-1], content):
             other = fault(["media", index, "sha256"], "case_picture", "is another picture", "图片内容不符")
             raise InvalidCase(fields=[other])
@@ -142,10 +143,8 @@ async def _take_in(
         picture.community_id = hazard.community_id
     session.add_all(pictures)
     await session.flush()
-    for row in case_rows.events(document, hazard, codes, people):
-        session.add(row)
-        # One by one: the order of insertion is the order of the feed.
-        await session.flush()
+    # One after the other, though in one go: the order of insertion is the order of the feed.
+    await session.execute(insert(Event), case_rows.events(document, hazard, codes, people))
     session.add(case_rows.imported(document))
     events.record_access(
         session,

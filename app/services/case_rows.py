@@ -1,6 +1,6 @@
 """The rows that a case document becomes, and the people that they point to."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from uuid import UUID, uuid5
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -9,7 +9,6 @@ from app import clock
 from app.geo import cell_of
 from app.keys import seal
 from app.models.cases import CaseImport
-from app.models.events import Event
 from app.models.hazard_assignments import HazardAssignment
 from app.models.hazard_comments import HazardComment, HazardSupport
 from app.models.hazard_deadlines import HazardDeadline
@@ -18,7 +17,7 @@ from app.models.media import Media
 from app.models.residents import Resident
 from app.models.sessions import PrincipalKind
 from app.models.staff import Staff, StaffStatus
-from app.schemas.cases import CaseDocument, CaseMedia
+from app.schemas.cases import CaseDocument, CaseEvent, CaseMedia
 from app.services import case_documents, media
 from app.services.case_codes import Codes
 
@@ -137,13 +136,13 @@ def comments(document: CaseDocument, people: dict[str, UUID]) -> Iterable[Hazard
         yield row
 
 
-def picture(document: CaseDocument, picture: CaseMedia) -> Media:
+def picture(document: CaseDocument, picture: CaseMedia, people: dict[str, UUID]) -> Media:
     """The row of a picture that is about to be stored."""
     main, thumbnail = media.storage_keys(picture.id)
     facts = picture.model_dump(exclude={"owner", "url", "url_expires_at"})
     return Media(
         **facts,
-        owner_id=people(document)[picture.owner] if picture.owner else UUID(int=0),
+        owner_id=people[picture.owner] if picture.owner else UUID(int=0),
         storage_key=main,
         thumbnail_key=thumbnail,
         subject_kind=Hazard.__tablename__,
@@ -151,31 +150,29 @@ def picture(document: CaseDocument, picture: CaseMedia) -> Media:
     )
 
 
-def events(document: CaseDocument, hazard: Hazard, codes: Codes, people: dict[str, UUID]) -> Iterable[Event]:
-    """The history, marked as told already."""
+def events(
+    document: CaseDocument, hazard: Hazard, codes: Codes, people: dict[str, UUID]
+) -> list[dict[str, object]]:
+    """The history in its order, to insert, marked as told already."""
     now = clock.now()
-    for event in document.events:
-        yield Event(
-            id=event.id,
-            type=event.type,
-            audience=event.audience,
-            community_id=hazard.community_id,
-            region_id=hazard.region_id,
-            subject_kind=Hazard.__tablename__,
-            subject_id=hazard.id,
-            seq=event.seq,
-            actor_kind=event.actor.kind,
-            actor_id=_of(people, event.actor.person)
-            or (UUID(int=0) if event.actor.kind is PrincipalKind.SYSTEM else None),
-            occurred_at=event.occurred_at,
-            imported_at=now,
-            payload={
-                case_documents.ID_OF.get(name, name): str(codes.organisations[str(value)])
-                if name in case_documents.ID_OF
-                else value
-                for name, value in event.data.items()
-            },
-        )
+    return [
+        {
+            "id": event.id,
+            "type": event.type,
+            "audience": event.audience,
+            "community_id": hazard.community_id,
+            "region_id": hazard.region_id,
+            "subject_kind": Hazard.__tablename__,
+            "subject_id": hazard.id,
+            "seq": event.seq,
+            "actor_kind": event.actor.kind,
+            "actor_id": _actor_id(event, people),
+            "occurred_at": event.occurred_at,
+            "imported_at": now,
+            "payload": dict(_facts(event, codes)),
+        }
+        for event in document.events
+    ]
 
 
 def imported(document: CaseDocument) -> CaseImport:
@@ -194,3 +191,17 @@ def _supporter_ids(document: CaseDocument) -> list[UUID]:
 
 def _of(people: dict[str, UUID], person: str | None) -> UUID | None:
     return None if person is None else people[person]
+
+
+def _actor_id(event: CaseEvent, people: dict[str, UUID]) -> UUID | None:
+    nobody = UUID(int=0) if event.actor.kind is PrincipalKind.SYSTEM else None
+    return _of(people, event.actor.person) or nobody
+
+
+def _facts(event: CaseEvent, codes: Codes) -> Iterator[tuple[str, object]]:
+    """With the ids of organisations again where the document has their codes."""
+    for name, value in event.data.items():
+        if name in case_documents.ID_OF:
+            yield case_documents.ID_OF[name], str(codes.organisations[str(value)])
+        else:
+            yield name, value
