@@ -45,7 +45,12 @@ def _last_due() -> date:
 
 
 async def _owed_since(session: AsyncSession, last: date) -> date | None:
-    """The first day that came or was missed; before that the last due one, once the operator has set a secret."""
+    """The first day that came or was missed; before that the last due one, once the operator has set a secret.
+
+    None when nothing is owed: a district that is not connected, or no longer, could not send anything.
+    """
+    if not settings.district_keys:
+        return None
     firsts = [await session.scalar(select(func.min(table.day))) for table in (WatermarkReport, WatermarkGap)]
     known = [day for day in firsts if day is not None]
     return min(known) if known else last if settings.district_webhook_secret else None

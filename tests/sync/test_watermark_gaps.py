@@ -125,6 +125,16 @@ async def test_a_secret_is_enough_to_owe_us_numbers(
     assert await _report(db) == 1
 
 
+async def test_who_is_no_longer_connected_owes_nothing(
+    client: httpx.AsyncClient, db: Database, at: Callable[[date, int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at(MONDAY, 12)
+    await _send(client, MONDAY - timedelta(days=1))
+    at(MONDAY + timedelta(days=3), 12)
+    monkeypatch.setattr(settings, "env", "prod")
+    assert await _report(db) == 0
+
+
 async def test_after_a_long_silence_the_last_week_is_told(
     client: httpx.AsyncClient, db: Database, admin: Person, at: Callable[[date, int], None]
 ) -> None:

@@ -1,5 +1,6 @@
 """Deliveries that are over go in time, with their tries; what waits stays, and everything can be sent again."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from ipaddress import ip_network
@@ -112,3 +113,26 @@ async def test_what_went_can_be_sent_again_with_its_id(
             await until(lambda: len(receiver.received) == 4)
     ids = [each.message_id for each in receiver.received]
     assert ids[2:] == ids[:2]
+
+
+async def test_a_replay_and_a_sweep_at_once_leave_it_queued(
+    client: httpx.AsyncClient, admin: Person, places: Places, db: Database
+) -> None:
+    began = clock.now()
+    async with Receiver() as receiver:
+        endpoint_id = await subscribe(client, admin, places.district, receiver)
+        await happen(places.grid)
+        async with sending():
+            (row,) = await settled(db, endpoint_id, DeliveryStatus.DELIVERED, 1)
+    await _ended(db, row.id, _KEPT + _MINUTE)
+    window = {"since": began.isoformat(), "until": clock.now().isoformat()}
+    async with db.transaction() as session:
+        assert await retention.sweep_deliveries(session) >= 1
+        asking = client.post(f"{PATH}/{endpoint_id}/replay", headers=admin.headers, json=window)
+        replay = asyncio.create_task(asking)
+        await asyncio.sleep(0.2)
+        assert not replay.done()
+    assert (await replay).json() == {"queued": 1}
+    (again,) = await deliveries(db, endpoint_id)
+    assert (again.event_id, again.status, again.ready) == (row.event_id, DeliveryStatus.QUEUED, True)
+    assert again.id != row.id
