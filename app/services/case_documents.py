@@ -43,6 +43,7 @@ from app.services import hazard_access, hazard_views, media
 T = TypeVar("T")
 
 LINK_SECONDS = 3600
+_PAGE = 500
 OPERATION = "read_hazard_case"
 _CODE_OF = {"organisation_id": "organisation_code", "lead_organisation_id": "lead_organisation_code"}
 ID_OF = {code: id_ for id_, code in _CODE_OF.items()}
@@ -138,8 +139,9 @@ async def _parts(session: AsyncSession, hazard: Hazard, internal_comments: bool)
 
 
 async def _all(session: AsyncSession, name: str, query: Select[T]) -> list[T]:
-    """No more than one document may hold: what is longer is refused before it is read."""
-    found = list(await session.scalars(query.limit(MOST[name] + 1)))
+    """No more than one document may hold, a page at a time: between two pages others are served."""
+    pages = await session.stream_scalars(query.limit(MOST[name] + 1).execution_options(yield_per=_PAGE))
+    found = [row async for row in pages]
     if len(found) > MOST[name]:
         raise CaseTooLong
     return found
