@@ -10,10 +10,10 @@ from sqlalchemy import select
 from app.leases import GiveUp, Lease
 from app.models.events import Event
 from app.sequencer import Handler, Handlers, name_of
-from app.services import notices, notifications, stream, webhook_deliveries
+from app.services import notices, notifications, stream, webhook_queues
 
 HANDLERS: Handlers = {
-    "": (stream.announce, webhook_deliveries.fan_out),
+    "": (stream.announce, webhook_queues.fan_out),
     "hazard.": (notifications.tell,),
     "sync.": (notices.tell,),
     "webhook_endpoint.": (notices.tell,),

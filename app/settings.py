@@ -53,7 +53,10 @@ class Settings(BaseSettings):
 
     webhook_retry_seconds: str = "5,30,300,1800,7200,18000,36000,50400,72000,86400,86400"
     webhook_allow_cidrs: str = ""
+    webhook_kept_days: int = Field(default=90, ge=1, le=3650)
     district_webhook_secret: str = ""
+    district_kept_days: int = Field(default=90, ge=1, le=3650)
+    district_numbers_hour: int = Field(default=9, ge=0, le=23)
 
     worker: Literal["embedded", "external"] = "embedded"
     worker_poll_seconds: float = Field(default=2.0, gt=0, le=60)

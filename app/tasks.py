@@ -19,9 +19,11 @@ from app.services import (
     media,
     messages,
     personal_data,
+    retention,
     reviews,
     sessions,
     sync,
+    watermark_gaps,
 )
 
 Sweep = Callable[[AsyncSession], Awaitable[int]]
@@ -73,8 +75,9 @@ KINDS: dict[str, Kind] = {
     reviews.VERDICT: Kind(reviews.apply_verdict, attempts=8),
     sync.TASK: Kind(sync.apply_case, attempts=20),
     "sync.waiting": _sweeping(sync.report_waiting),
+    "sync.numbers": _sweeping(watermark_gaps.report),
     "sweep.logins": Kind(_purge_logins, attempts=3),
-    "sweep.rows": _sweeping(cleanup.sweep),
+    "sweep.rows": _sweeping(cleanup.sweep, retention.sweep_deliveries, retention.sweep_inbound),
     "sweep.storage": Kind(_clear_leftovers, attempts=3),
     "sweep.files": _sweeping(media.erase_unused, hazard_exports.erase_expired),
 }
@@ -83,6 +86,7 @@ SCHEDULES: tuple[Schedule, ...] = (
     Schedule("hazards.deadlines", timedelta(seconds=5), wanted=hazard_deadlines.is_any_due),
     Schedule("hazards.close_unanswered", timedelta(minutes=1)),
     Schedule("sync.waiting", timedelta(minutes=1), wanted=sync.is_any_overdue),
+    Schedule("sync.numbers", timedelta(minutes=10), wanted=watermark_gaps.is_any_untold),
     Schedule("media.resubmit", timedelta(minutes=5), wanted=reviews.is_any_unanswered),
     Schedule("sweep.logins", timedelta(hours=1)),
     Schedule("sweep.files", timedelta(hours=1)),

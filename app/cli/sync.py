@@ -11,7 +11,7 @@ from app.cli.schema import require_head
 from app.db import database
 from app.schemas.sync import DriftReport, OurWatermarks
 from app.services import sync, sync_status, watermarks
-from app.services.sync_status import EndpointState
+from app.services.sync_status import EndpointState, NumbersState
 
 commands = typer.Typer(no_args_is_help=True)
 
@@ -22,10 +22,11 @@ _SHOWN = 20
 def status() -> None:
     """What came in, what waits and why, and how each receiver of ours does."""
     _prepare()
-    received, waiting, receivers = run(_status())
+    received, waiting, numbers, receivers = run(_status())
     say("Received from the district: " + _counts(received))
     for case, number, kind, reason in waiting:
         say(f"    waits: case {escape(case)} number {number} {kind}: {escape(reason) or 'being applied'}")
+    _show_numbers(numbers)
     for receiver in receivers:
         say(f"Sent to {escape(receiver.name)} ({receiver.status}): {_counts(receiver.counts)}")
         if receiver.oldest is not None:
@@ -66,11 +67,14 @@ def _prepare() -> None:
     require_head()
 
 
-async def _status() -> tuple[dict[str, int], list[tuple[str, int, str, str]], list[EndpointState]]:
+async def _status() -> tuple[
+    dict[str, int], list[tuple[str, int, str, str]], NumbersState, list[EndpointState]
+]:
     async with database.reading() as session:
         return (
             await sync_status.inbound(session),
             await sync.parked(session, _SHOWN),
+            await sync_status.numbers(session),
             await sync_status.outbound(session),
         )
 
@@ -89,6 +93,13 @@ async def _replay() -> int:
 
 def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{number} {status}" for status, number in sorted(counts.items())) or "nothing"
+
+
+def _show_numbers(numbers: NumbersState) -> None:
+    if numbers.day is not None:
+        say(f"Its last numbers are of {numbers.day}, received at {numbers.received_at:%Y-%m-%d %H:%M:%S} UTC")
+    for day in numbers.missing:
+        warn(f"The district has sent no numbers of {day}")
 
 
 def _show(report: DriftReport) -> None:

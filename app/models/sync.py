@@ -20,13 +20,17 @@ class InboundStatus(StrEnum):
 
 
 class SyncCase(Entity, Subject):
-    """A case that both sides know. `applied_seq` is the last number of theirs that was applied."""
+    """A case that both sides know.
+
+    `applied_seq` is the last number of theirs that was applied; what came up to `forgotten_seq` was thrown away since.
+    """
 
     __tablename__ = "sync_cases"
 
     case_key: Mapped[str] = mapped_column(unique=True)
     hazard_id: Mapped[UUID | None] = mapped_column(ForeignKey("hazards.id"), unique=True)
     applied_seq: Mapped[int] = mapped_column(default=0)
+    forgotten_seq: Mapped[int] = mapped_column(default=0)
 
     def bind(self, hazard_id: UUID) -> None:
         """The hazard that this case is here."""
@@ -37,6 +41,12 @@ class SyncCase(Entity, Subject):
         if seq != self.applied_seq + 1:
             raise ValueError("numbers are applied one after the other")
         self.applied_seq = seq
+
+    def forget(self, seq: int) -> None:
+        """What came up to this number is no longer here."""
+        if not self.forgotten_seq <= seq <= self.applied_seq:
+            raise ValueError("only what was applied is forgotten, and for good")
+        self.forgotten_seq = seq
 
 
 class InboundEvent(Entity):
@@ -63,6 +73,7 @@ class InboundEvent(Entity):
             sqlite_where=text("status = 'parked'"),
             postgresql_where=text("status = 'parked'"),
         ),
+        Index(None, "applied_at"),
     )
 
     def apply(self, at: datetime) -> None:
@@ -107,3 +118,12 @@ class WatermarkReport(Entity):
     communities: Mapped[int]
     differing: Mapped[int]
     report: Mapped[JsonObject]
+
+
+class WatermarkGap(Base):
+    """A day of which no numbers had come in time. Whoever inserts the row tells of it, so nobody is told twice."""
+
+    __tablename__ = "watermark_gaps"
+
+    day: Mapped[date] = mapped_column(primary_key=True)
+    told_at: Mapped[datetime]

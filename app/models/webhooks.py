@@ -147,6 +147,12 @@ class WebhookDelivery(Entity):
             postgresql_where=text("status = 'queued'"),
         ),
         Index(None, "endpoint_id", "id"),
+        Index(
+            "ix_webhook_deliveries_over",
+            "finished_at",
+            sqlite_where=text("finished_at IS NOT NULL"),
+            postgresql_where=text("finished_at IS NOT NULL"),
+        ),
     )
 
 

@@ -23,7 +23,7 @@ from app.schemas.webhooks import (
     WebhookReplayed,
     WebhookSecretRotate,
 )
-from app.services import webhook_deliveries, webhook_endpoints
+from app.services import webhook_deliveries, webhook_endpoints, webhook_queues
 
 endpoints = APIRouter(prefix="/v1/webhook-endpoints", tags=["webhooks"], route_class=Operation)
 deliveries = APIRouter(prefix="/v1/webhook-deliveries", tags=["webhooks"], route_class=Operation)
@@ -116,7 +116,7 @@ async def replay_webhook_endpoint(
     endpoint_id: UUID, body: WebhookReplay, caller: CurrentCaller, session: Session
 ) -> WebhookReplayed:
     """Send a window of time again with the original ids, in order."""
-    return await webhook_deliveries.replay(session, caller, endpoint_id, body)
+    return await webhook_queues.replay(session, caller, endpoint_id, body)
 
 
 @deliveries.get("")
@@ -150,4 +150,4 @@ async def retry_webhook_delivery(
     delivery_id: UUID, caller: CurrentCaller, session: Session
 ) -> WebhookDeliveryRead:
     """Send a finished delivery once more, with its original id."""
-    return await webhook_deliveries.retry(session, caller, delivery_id)
+    return await webhook_queues.retry(session, caller, delivery_id)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 from uuid import UUID
@@ -25,6 +26,15 @@ from app.models.media import MediaPurpose, MediaReview
 from app.models.sessions import PrincipalKind
 from app.schemas.base import Latitude, Longitude, LongText, Moment, Read, Strict
 from app.schemas.hazards import Actor
+
+MOST: Mapping[str, int] = {
+    "assignments": 5_000,
+    "deadlines": 5_000,
+    "comments": 20_000,
+    "events": 20_000,
+    "media": 1_000,
+}
+"""How much of everything one document may hold."""
 
 
 def _utc(moment: datetime) -> datetime:
@@ -195,11 +205,11 @@ class CaseDocument(Strict):
     consent_basis: LongText | None
     internal_comments: Annotated[bool, Field(description="Whether notes among staff are in it.")]
     case: CaseFacts
-    assignments: Annotated[list[CaseAssignment], Field(max_length=500)]
-    deadlines: Annotated[list[CaseDeadline], Field(max_length=500)]
-    comments: Annotated[list[CaseComment], Field(max_length=2_000)]
-    events: Annotated[list[CaseEvent], Field(min_length=1, max_length=2_500)]
-    media: Annotated[list[CaseMedia], Field(max_length=200)]
+    assignments: Annotated[list[CaseAssignment], Field(max_length=MOST["assignments"])]
+    deadlines: Annotated[list[CaseDeadline], Field(max_length=MOST["deadlines"])]
+    comments: Annotated[list[CaseComment], Field(max_length=MOST["comments"])]
+    events: Annotated[list[CaseEvent], Field(min_length=1, max_length=MOST["events"])]
+    media: Annotated[list[CaseMedia], Field(max_length=MOST["media"])]
     digest: Sha256
 
     def computed_digest(self) -> str:

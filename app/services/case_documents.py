@@ -1,15 +1,17 @@
 """A case as one document: codes instead of local ids, people by their part in it, words only on a legal basis."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import TypeVar
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import clock, events
 from app.auth import Caller
-from app.errors import NotFound
+from app.errors import Conflict, NotFound
 from app.ids import new_id
 from app.keys import seal, unseal
 from app.models.base import JsonObject
@@ -24,6 +26,7 @@ from app.models.organisations import Organisation
 from app.models.regions import Region
 from app.models.sessions import PrincipalKind
 from app.schemas.cases import (
+    MOST,
     CaseAssignment,
     CaseComment,
     CaseDeadline,
@@ -37,10 +40,23 @@ from app.schemas.cases import (
 )
 from app.services import hazard_access, hazard_timelines, media
 
+T = TypeVar("T")
+
 LINK_SECONDS = 3600
+_PAGE = 500
 OPERATION = "read_hazard_case"
 _CODE_OF = {"organisation_id": "organisation_code", "lead_organisation_id": "lead_organisation_code"}
 ID_OF = {code: id_ for id_, code in _CODE_OF.items()}
+
+
+class CaseTooLong(Conflict):
+    """More happened to it than one document may hold."""
+
+    code = "case_too_long"
+    title_en, title_zh = (
+        "The history of this case is too long for one document",
+        "该案件历史过长，无法写入一份文档",
+    )
 
 
 async def export(session: AsyncSession, caller: Caller, hazard_id: UUID, basis: str | None) -> CaseDocument:
@@ -64,6 +80,11 @@ async def describe(
 ) -> CaseDocument:
     """The document of a row at hand. Without a basis it has no words and no pictures."""
     parts = await _parts(session, hazard, internal_comments)
+    # A history of years takes about a second: beside the event loop, which has others to serve.
+    return await asyncio.to_thread(_written, hazard, parts, basis, internal_comments)
+
+
+def _written(hazard: Hazard, parts: "_Parts", basis: str | None, internal_comments: bool) -> CaseDocument:
     clear, people = basis is not None, _People(hazard, parts)
     document = CaseDocument(
         format="jincai-case/1",
@@ -100,39 +121,37 @@ class _Parts:
 
 
 async def _parts(session: AsyncSession, hazard: Hazard, internal_comments: bool) -> _Parts:
-    assignments = await session.scalars(
-        select(HazardAssignment)
-        .where(HazardAssignment.hazard_id == hazard.id)
-        .order_by(HazardAssignment.hop, HazardAssignment.id)
-    )
-    deadlines = await session.scalars(
-        select(HazardDeadline).where(HazardDeadline.hazard_id == hazard.id).order_by(HazardDeadline.n)
-    )
-    said = select(HazardComment).where(HazardComment.hazard_id == hazard.id).order_by(HazardComment.id)
+    assignments = select(HazardAssignment).where(HazardAssignment.hazard_id == hazard.id)
+    deadlines = select(HazardDeadline).where(HazardDeadline.hazard_id == hazard.id)
+    said = select(HazardComment).where(HazardComment.hazard_id == hazard.id)
     if not internal_comments:
         said = said.where(HazardComment.visibility == CommentVisibility.PUBLIC)
-    history = await session.scalars(
-        select(Event)
-        .where(Event.subject_kind == Hazard.__tablename__, Event.subject_id == hazard.id)
-        .order_by(Event.seq)
+    history = select(Event).where(Event.subject_kind == Hazard.__tablename__, Event.subject_id == hazard.id)
+    pictures = select(Media).join(Hazard, media.belongs_to(Hazard.id)).where(Hazard.id == hazard.id)
+    return _Parts(
+        await _all(session, "assignments", assignments.order_by(HazardAssignment.hop, HazardAssignment.id)),
+        await _all(session, "deadlines", deadlines.order_by(HazardDeadline.n)),
+        await _all(session, "comments", said.order_by(HazardComment.id)),
+        await _all(session, "events", history.order_by(Event.seq)),
+        await _all(session, "media", pictures.order_by(Media.id)),
+        await _codes(session, hazard),
     )
-    pictures = (
-        select(Media)
-        .join(Hazard, media.belongs_to(Hazard.id))
-        .where(Hazard.id == hazard.id)
-        .order_by(Media.id)
-    )
+
+
+async def _all(session: AsyncSession, name: str, query: Select[T]) -> list[T]:
+    """No more than one document may hold, a page at a time: between two pages others are served."""
+    pages = await session.stream_scalars(query.limit(MOST[name] + 1).execution_options(yield_per=_PAGE))
+    found = [row async for row in pages]
+    if len(found) > MOST[name]:
+        raise CaseTooLong
+    return found
+
+
+async def _codes(session: AsyncSession, hazard: Hazard) -> dict[UUID, str]:
     places = select(Region.id, Region.code).where(Region.id.in_([hazard.community_id, hazard.region_id]))
     codes = {row.id: row.code for row in await session.execute(places)}
     codes |= {row.id: row.code for row in await session.execute(select(Organisation.id, Organisation.code))}
-    return _Parts(
-        list(assignments),
-        list(deadlines),
-        list(await session.scalars(said)),
-        list(history),
-        list(await session.scalars(pictures)),
-        codes,
-    )
+    return codes
 
 
 class _People:

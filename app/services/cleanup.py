@@ -10,12 +10,14 @@ from app import clock, idempotency
 from app.models.base import Base
 from app.models.idempotency import IdempotencyKey
 from app.models.notifications import Notification
+from app.models.sync import WatermarkGap, WatermarkReport
 from app.models.tasks import ScheduleRun, Task, TaskStatus
 
 _AT_ONCE: Final = 500
 _DONE_FOR = timedelta(days=7)
 _DEAD_FOR = timedelta(days=90)
 _TOLD_FOR = timedelta(days=365)
+_COMPARED_FOR = timedelta(days=365)
 
 
 async def sweep(session: AsyncSession) -> int:
@@ -32,6 +34,8 @@ def _old(now: datetime) -> dict[type[Base], ColumnElement[bool]]:
         Task: done | dead,
         ScheduleRun: ScheduleRun.due_at < now - _DONE_FOR,
         Notification: Notification.created_at < now - _TOLD_FOR,
+        WatermarkReport: WatermarkReport.created_at < now - _COMPARED_FOR,
+        WatermarkGap: WatermarkGap.told_at < now - _COMPARED_FOR,
     }
 
 

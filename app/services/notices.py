@@ -23,6 +23,7 @@ TOLD = frozenset(
         "sync.waiting",
         "sync.not_applied",
         "sync.drift_found",
+        "sync.numbers_missing",
     }
 )
 

@@ -34,6 +34,7 @@ from app.services import code_mappings, district_cases, hazard_access
 
 TASK = "sync.apply"
 _GAP = "earlier numbers are missing"
+_FORGOTTEN = "this number was applied long ago"
 _PATIENCE = timedelta(minutes=10)
 _ADAPTER: TypeAdapter[DistrictEvent] = TypeAdapter(DistrictEvent)
 
@@ -71,6 +72,8 @@ async def receive(session: AsyncSession, message_id: str, event: DistrictEvent) 
             _tell(session, case, place, "sync.conflict", {"number": event.seq})
             return None
         return Accepted(message_id=message_id, status=before.status, reason=before.reason)
+    if event.seq <= case.forgotten_seq:
+        return Accepted(message_id=message_id, status=InboundStatus.SUPERSEDED, reason=_FORGOTTEN)
     row = InboundEvent(
         id=new_id(),
         created_at=clock.now(),
@@ -177,6 +180,7 @@ async def _lock_case(session: AsyncSession, case_key: str) -> SyncCase:
         "case_key": case_key,
         "hazard_id": hazard_id,
         "applied_seq": 0,
+        "forgotten_seq": 0,
         "event_seq": 0,
     }
     await session.execute(insert(SyncCase).values(values).on_conflict_do_nothing(index_elements=["case_key"]))

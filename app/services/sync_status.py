@@ -1,13 +1,14 @@
 """How the exchange with the outside stands, in numbers: for operators."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.models.sync import InboundEvent
+from app.models.sync import InboundEvent, WatermarkReport
 from app.models.webhooks import DeliveryStatus, WebhookDelivery, WebhookEndpoint
+from app.services import watermark_gaps
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +22,31 @@ class EndpointState:
     oldest: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class NumbersState:
+    """The latest day of which the district sent numbers, when they came, and which days are missing since."""
+
+    day: date | None
+    received_at: datetime | None
+    missing: list[date]
+
+
 async def inbound(session: AsyncSession) -> dict[str, int]:
     """Events of the district by status."""
     rows = await session.execute(
         select(InboundEvent.status, func.count().label("number")).group_by(InboundEvent.status)
     )
     return {row.status.value: row.number for row in rows}
+
+
+async def numbers(session: AsyncSession) -> NumbersState:
+    """The daily numbers of the district."""
+    latest = select(WatermarkReport.day, WatermarkReport.created_at).order_by(
+        WatermarkReport.day.desc(), WatermarkReport.created_at.desc()
+    )
+    row = (await session.execute(latest.limit(1))).first()
+    missing = await watermark_gaps.missing(session)
+    return NumbersState(row.day if row else None, row.created_at if row else None, missing)
 
 
 async def outbound(session: AsyncSession) -> list[EndpointState]:

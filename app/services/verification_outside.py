@@ -40,14 +40,20 @@ def _events() -> Check:
 
 
 def _applied() -> Check:
-    """Numbers up to `applied_seq` are all there and over, those behind it wait."""
+    """Numbers up to `applied_seq` are all there and over but for the forgotten ones, those behind it wait."""
     over = func.count().filter(InboundEvent.status != InboundStatus.PARKED)
-    last = func.coalesce(func.max(InboundEvent.seq).filter(InboundEvent.status != InboundStatus.PARKED), 0)
+    last = func.coalesce(
+        func.max(InboundEvent.seq).filter(InboundEvent.status != InboundStatus.PARKED), SyncCase.forgotten_seq
+    )
     query = (
         select(SyncCase.id, SyncCase.applied_seq, over.label("over"), last.label("last"))
         .outerjoin(InboundEvent, InboundEvent.case_id == SyncCase.id)
-        .group_by(SyncCase.id, SyncCase.applied_seq)
-        .having((over != SyncCase.applied_seq) | (last != SyncCase.applied_seq))
+        .group_by(SyncCase.id, SyncCase.applied_seq, SyncCase.forgotten_seq)
+        .having(
+            (over != SyncCase.applied_seq - SyncCase.forgotten_seq)
+            | (last != SyncCase.applied_seq)
+            | (func.min(InboundEvent.seq) <= SyncCase.forgotten_seq)
+        )
     )
     return Check(
         "sync.applied",

@@ -1,24 +1,23 @@
-"""Deliveries: one per event and endpoint, in order per subject, tried again later and later, dead in the end."""
+"""Deliveries: taken in order per subject, tried again later and later, dead in the end; and who may read them."""
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, exists, func, select, tuple_, update
+from sqlalchemy import ColumnElement, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from app import clock, pagination
 from app.auth import Caller
 from app.clients.outbound import Outcome
-from app.db import insert, signal_after_commit
-from app.errors import Conflict, NotFound
+from app.db import insert
+from app.errors import NotFound
 from app.ids import new_id
-from app.models.events import Audience, Event
-from app.models.regions import RegionAncestor
+from app.models.events import Event
 from app.models.webhooks import (
     DeliveryStatus,
     EndpointStatus,
@@ -32,25 +31,14 @@ from app.schemas.webhooks import (
     WebhookAttemptRead,
     WebhookDeliveryDetail,
     WebhookDeliveryRead,
-    WebhookReplay,
-    WebhookReplayed,
 )
 from app.services import scopes, webhook_endpoints, webhook_payloads
-from app.services.webhook_endpoints import TOPIC
 from app.settings import settings
 
 _LIST = "list_webhook_deliveries"
-_ROWS = 500
 _JITTER = 0.2
 _LONGEST_WAIT = 86_400.0
 _SLOW_DOWN = (429, 503)
-
-
-class DeliveryNotOver(Conflict):
-    """It is queued, and will be tried by itself."""
-
-    code = "webhook_delivery_not_over"
-    title_en, title_zh = "The delivery is still queued", "该推送仍在队列中"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,21 +63,6 @@ class Receiver:
     payload: PayloadKind
     keys: list[bytes]
     failing: bool
-
-
-async def fan_out(session: AsyncSession, batch: Sequence[Event]) -> None:
-    """Queue what happened for every endpoint that wants it. Runs while events are placed: only inserts."""
-    told = [event for event in batch if event.audience is not Audience.AUDIT and event.region_id is not None]
-    endpoints = list(await session.scalars(select(WebhookEndpoint)))
-    if told and endpoints:
-        above = await _ancestors(session, {event.region_id for event in told if event.region_id})
-        pairs = [
-            (endpoint, event)
-            for event in told
-            for endpoint in endpoints
-            if _wants(endpoint, event.type) and endpoint.region_id in above.get(event.region_id, ())
-        ]
-        await _queue(session, pairs)
 
 
 async def receivers(session: AsyncSession, full: Sequence[UUID]) -> list[Receiver]:
@@ -212,7 +185,7 @@ async def page(
 ) -> Page[WebhookDeliveryRead]:
     """Deliveries to the endpoints of the caller's regions, newest first."""
     last = pagination.decode_id(_LIST, cursor)
-    query = select(WebhookDelivery).where(_of(caller, _LIST))
+    query = select(WebhookDelivery).where(visible_to(caller, _LIST))
     if endpoint_id is not None:
         query = query.where(WebhookDelivery.endpoint_id == endpoint_id)
     if status is not None:
@@ -234,7 +207,9 @@ async def page(
 async def read(session: AsyncSession, caller: Caller, delivery_id: UUID) -> WebhookDeliveryDetail:
     """One delivery with every try."""
     row = await session.scalar(
-        select(WebhookDelivery).where(WebhookDelivery.id == delivery_id, _of(caller, "read_webhook_delivery"))
+        select(WebhookDelivery).where(
+            WebhookDelivery.id == delivery_id, visible_to(caller, "read_webhook_delivery")
+        )
     )
     if row is None:
         raise NotFound
@@ -247,159 +222,10 @@ async def read(session: AsyncSession, caller: Caller, delivery_id: UUID) -> Webh
     )
 
 
-async def retry(session: AsyncSession, caller: Caller, delivery_id: UUID) -> WebhookDeliveryRead:
-    """Send a finished delivery once more, with its original id."""
-    row = await session.scalar(
-        select(WebhookDelivery)
-        .where(WebhookDelivery.id == delivery_id, _of(caller, "retry_webhook_delivery"))
-        .with_for_update(of=WebhookDelivery)
-    )
-    if row is None:
-        raise NotFound
-    if row.status is DeliveryStatus.QUEUED:
-        raise DeliveryNotOver
-    await _requeue(session, [row.id])
-    await _put_in_order(session, row.endpoint_id, [row.subject_id])
-    await session.refresh(row)
-    return WebhookDeliveryRead.model_validate(row)
-
-
-async def replay(
-    session: AsyncSession, caller: Caller, endpoint_id: UUID, body: WebhookReplay
-) -> WebhookReplayed:
-    """Send a window of time again to one endpoint: original ids, in order, also what it was never sent."""
-    endpoint = await webhook_endpoints.find(session, caller, endpoint_id, "replay_webhook_endpoint")
-    below = select(RegionAncestor.region_id).where(RegionAncestor.ancestor_id == endpoint.region_id)
-    events = await session.scalars(
-        select(Event)
-        .where(
-            Event.position.is_not(None),
-            Event.imported_at.is_(None),
-            Event.occurred_at >= body.since,
-            Event.occurred_at < body.until,
-            Event.audience != Audience.AUDIT,
-            Event.region_id.in_(below),
-        )
-        .order_by(Event.position)
-    )
-    wanted = [event for event in events if _wants(endpoint, event.type)]
-    known = {
-        row.event_id: row.id
-        for row in await session.execute(
-            select(WebhookDelivery.event_id, WebhookDelivery.id).where(
-                WebhookDelivery.endpoint_id == endpoint.id,
-                WebhookDelivery.status != DeliveryStatus.QUEUED,
-            )
-        )
-    }
-    again = [known[event.id] for event in wanted if event.id in known]
-    await _requeue(session, again)
-    await _queue(session, [(endpoint, event) for event in wanted])
-    await _put_in_order(session, endpoint.id, {event.subject_id for event in wanted})
-    return WebhookReplayed(queued=len(wanted))
-
-
-def _wants(endpoint: WebhookEndpoint, type_: str) -> bool:
-    return any(
-        type_.startswith(kind) if kind.endswith(".") else type_ == kind for kind in endpoint.event_types
-    )
-
-
-async def _queue(session: AsyncSession, pairs: Sequence[tuple[WebhookEndpoint, Event]]) -> None:
-    """Insert deliveries. The first of a subject is ready unless an earlier one of it still waits.
-
-    The newest waiting row of each subject is locked: a worker that finishes it waits for this commit, and then finds
-    and readies what was queued behind it.
-    """
-    waiting = await _waiting(session, {event.subject_id for _, event in pairs})
-    now = clock.now()
-    rows = []
-    for endpoint, event in pairs:
-        stream = (endpoint.id, event.subject_id)
-        rows.append(
-            {
-                "id": new_id(),
-                "created_at": now,
-                "endpoint_id": endpoint.id,
-                "event_id": event.id,
-                "type": event.type,
-                "subject_id": event.subject_id,
-                "position": event.position,
-                "status": DeliveryStatus.QUEUED,
-                "ready": stream not in waiting,
-                "attempts": 0,
-                "next_at": now,
-            }
-        )
-        waiting.add(stream)
-    for start in range(0, len(rows), _ROWS):
-        await session.execute(
-            insert(WebhookDelivery).values(rows[start : start + _ROWS]).on_conflict_do_nothing()
-        )
-    signal_after_commit(session, TOPIC)
-
-
-async def _waiting(session: AsyncSession, subjects: Iterable[UUID]) -> set[tuple[UUID, UUID]]:
-    queued = (
-        WebhookDelivery.status == DeliveryStatus.QUEUED,
-        WebhookDelivery.subject_id.in_(list(subjects)),
-    )
-    newest = (
-        select(WebhookDelivery.endpoint_id, WebhookDelivery.subject_id, func.max(WebhookDelivery.position))
-        .where(*queued)
-        .group_by(WebhookDelivery.endpoint_id, WebhookDelivery.subject_id)
-    )
-    key = tuple_(WebhookDelivery.endpoint_id, WebhookDelivery.subject_id, WebhookDelivery.position)
-    rows = await session.execute(
-        select(WebhookDelivery.endpoint_id, WebhookDelivery.subject_id)
-        .where(*queued, key.in_(newest))
-        .with_for_update(read=True)
-    )
-    return {(row.endpoint_id, row.subject_id) for row in rows}
-
-
-async def _requeue(session: AsyncSession, delivery_ids: Sequence[UUID]) -> None:
-    """Finished ones wait again, as if they had never been tried."""
-    for start in range(0, len(delivery_ids), _ROWS):
-        await session.execute(
-            update(WebhookDelivery)
-            .where(WebhookDelivery.id.in_(delivery_ids[start : start + _ROWS]))
-            .values(
-                status=DeliveryStatus.QUEUED,
-                ready=False,
-                attempts=0,
-                next_at=clock.now(),
-                finished_at=None,
-                lease_token=None,
-            )
-            .execution_options(synchronize_session=False)
-        )
-
-
-async def _put_in_order(session: AsyncSession, endpoint_id: UUID, subjects: Iterable[UUID]) -> None:
-    """What was queued late may belong before what waits: of each subject the earliest is ready, and no other."""
-    earlier = aliased(WebhookDelivery)
-    is_late = exists().where(
-        earlier.endpoint_id == WebhookDelivery.endpoint_id,
-        earlier.subject_id == WebhookDelivery.subject_id,
-        earlier.status == DeliveryStatus.QUEUED,
-        earlier.position < WebhookDelivery.position,
-    )
-    chosen = list(subjects)
-    for start in range(0, len(chosen), _ROWS):
-        stream = update(WebhookDelivery).where(
-            WebhookDelivery.endpoint_id == endpoint_id,
-            WebhookDelivery.subject_id.in_(chosen[start : start + _ROWS]),
-            WebhookDelivery.status == DeliveryStatus.QUEUED,
-        )
-        for wrong, ready in (
-            (WebhookDelivery.ready & is_late, False),
-            (~WebhookDelivery.ready & ~is_late, True),
-        ):
-            await session.execute(
-                stream.where(wrong).values(ready=ready).execution_options(synchronize_session=False)
-            )
-    signal_after_commit(session, TOPIC)
+def visible_to(caller: Caller, operation: str) -> ColumnElement[bool]:
+    """The condition on deliveries to the endpoints of the caller's regions."""
+    mine = select(WebhookEndpoint.id).where(scopes.within(WebhookEndpoint.region_id, caller.scope(operation)))
+    return WebhookDelivery.endpoint_id.in_(mine)
 
 
 def _end(claimed: Claimed, outcome: Outcome) -> DeliveryStatus:
@@ -497,23 +323,6 @@ async def _write_tries(session: AsyncSession, tries: Sequence[dict[str, object]]
                 index_elements=["delivery_id", "lease_token"], set_=told
             )
         )
-
-
-def _of(caller: Caller, operation: str) -> ColumnElement[bool]:
-    mine = select(WebhookEndpoint.id).where(scopes.within(WebhookEndpoint.region_id, caller.scope(operation)))
-    return WebhookDelivery.endpoint_id.in_(mine)
-
-
-async def _ancestors(session: AsyncSession, region_ids: Iterable[UUID]) -> dict[UUID | None, set[UUID]]:
-    rows = await session.execute(
-        select(RegionAncestor.region_id, RegionAncestor.ancestor_id).where(
-            RegionAncestor.region_id.in_(list(region_ids))
-        )
-    )
-    above: dict[UUID | None, set[UUID]] = {}
-    for row in rows:
-        above.setdefault(row.region_id, set()).add(row.ancestor_id)
-    return above
 
 
 async def _events(session: AsyncSession, ids: Sequence[UUID]) -> dict[UUID, Event]:

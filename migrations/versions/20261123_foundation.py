@@ -270,6 +270,12 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "watermark_gaps",
+        sa.Column("day", sa.Date(), nullable=False),
+        sa.Column("told_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("day", name=op.f("pk_watermark_gaps")),
+    )
+    op.create_table(
         "watermark_reports",
         sa.Column("day", sa.Date(), nullable=False),
         sa.Column("message_id", sa.Text(), nullable=False),
@@ -1376,6 +1382,7 @@ def upgrade() -> None:
         sa.Column("case_key", sa.Text(), nullable=False),
         sa.Column("hazard_id", sa.Uuid(), nullable=True),
         sa.Column("applied_seq", sa.Integer(), nullable=False),
+        sa.Column("forgotten_seq", sa.Integer(), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("event_seq", sa.Integer(), nullable=False),
@@ -1438,6 +1445,13 @@ def upgrade() -> None:
             sqlite_where=sa.text("status = 'queued'"),
             postgresql_where=sa.text("status = 'queued'"),
         )
+        batch_op.create_index(
+            "ix_webhook_deliveries_over",
+            ["finished_at"],
+            unique=False,
+            sqlite_where=sa.text("finished_at IS NOT NULL"),
+            postgresql_where=sa.text("finished_at IS NOT NULL"),
+        )
 
     op.create_table(
         "webhook_secrets",
@@ -1487,6 +1501,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("message_id", name=op.f("uq_inbound_events_message_id")),
     )
     with op.batch_alter_table("inbound_events", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_inbound_events_applied_at"), ["applied_at"], unique=False)
         batch_op.create_index(
             "ix_inbound_events_parked",
             ["created_at"],
@@ -1527,6 +1542,7 @@ def downgrade() -> None:
             sqlite_where=sa.text("status = 'parked'"),
             postgresql_where=sa.text("status = 'parked'"),
         )
+        batch_op.drop_index(batch_op.f("ix_inbound_events_applied_at"))
 
     op.drop_table("inbound_events")
     with op.batch_alter_table("webhook_secrets", schema=None) as batch_op:
@@ -1534,6 +1550,11 @@ def downgrade() -> None:
 
     op.drop_table("webhook_secrets")
     with op.batch_alter_table("webhook_deliveries", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_webhook_deliveries_over",
+            sqlite_where=sa.text("finished_at IS NOT NULL"),
+            postgresql_where=sa.text("finished_at IS NOT NULL"),
+        )
         batch_op.drop_index(
             "ix_webhook_deliveries_order",
             sqlite_where=sa.text("status = 'queued'"),
@@ -1718,6 +1739,7 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_watermark_reports_day"))
 
     op.drop_table("watermark_reports")
+    op.drop_table("watermark_gaps")
     with op.batch_alter_table("tasks", schema=None) as batch_op:
         batch_op.drop_index(
             "ix_tasks_due",

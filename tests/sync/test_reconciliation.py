@@ -216,7 +216,7 @@ async def test_the_commands_show_it(
         assert (case, 2, "case.status_changed", "earlier numbers are missing") in await sync.parked(
             session, 1000
         )
-    received, _, _ = await cli._status()
+    received, _, _, _ = await cli._status()
     assert received["parked"] >= 1
     report, _ = await cli._reconcile(clock.today())
     assert report is not None

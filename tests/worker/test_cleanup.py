@@ -14,6 +14,7 @@ from app.models.base import Base
 from app.models.idempotency import IdempotencyKey
 from app.models.notifications import Notification
 from app.models.sessions import PrincipalKind
+from app.models.sync import WatermarkGap, WatermarkReport
 from app.models.tasks import ScheduleRun, Task, TaskStatus
 from app.services import cleanup
 from app.tasks import KINDS, SCHEDULES
@@ -51,12 +52,34 @@ def _notification(age: timedelta) -> Notification:
     )
 
 
+def _comparison(age: timedelta) -> WatermarkReport:
+    then = clock.now() - age
+    message_id = f"msg_{new_id().hex}"
+    return WatermarkReport(
+        id=new_id(),
+        created_at=then,
+        day=then.date(),
+        message_id=message_id,
+        communities=0,
+        differing=0,
+        report={},
+    )
+
+
+def _gap(age: timedelta) -> WatermarkGap:
+    then = clock.now() - age
+    # The two of one test are minutes apart, and a day has one row.
+    return WatermarkGap(day=then.date() - timedelta(days=age.days), told_at=then)
+
+
 @pytest.mark.parametrize(
     ("make", "kept_days"),
     [
         (_key, 7),
         (_run, 7),
         (_notification, 365),
+        (_comparison, 365),
+        (_gap, 365),
         (lambda age: _task(TaskStatus.DONE, age), 7),
         (lambda age: _task(TaskStatus.DEAD, age), 90),
     ],
