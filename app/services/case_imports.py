@@ -34,7 +34,7 @@ from app.models.sessions import PrincipalKind
 from app.models.staff import Staff, StaffStatus
 from app.outside import outside
 from app.schemas.cases import CaseDocument, CaseImported, CaseMedia
-from app.services import case_documents, case_history, media, scopes, verification_hazards
+from app.services import case_documents, case_history, media, places, scopes, verification_hazards
 from app.services.case_history import InvalidCase, fault
 from app.services.district_cases import CaseExists
 
@@ -117,12 +117,12 @@ class _Codes:
 async def _codes(session: AsyncSession, document: CaseDocument) -> _Codes:
     case = document.case
     categories = select(HazardCategory.code).where(HazardCategory.code == case.category_code)
-    places = select(Region.code, Region.id).where(Region.code.in_([case.community_code, case.region_code]))
+    regions = select(Region.code, Region.id).where(Region.code.in_([case.community_code, case.region_code]))
     wanted = {code for _, code in _organisation_codes(document)}
     organisations = select(Organisation.code, Organisation.id).where(Organisation.code.in_(wanted))
     return _Codes(
         set(await session.scalars(categories)),
-        {row.code: row.id for row in await session.execute(places)},
+        {row.code: row.id for row in await session.execute(regions)},
         {row.code: row.id for row in await session.execute(organisations)},
     )
 
@@ -244,8 +244,9 @@ async def _take_in(
     )
     if await _known(session, document):
         return _answer(document, "unchanged")
-    await _require_fitting(session, caller, document)
     codes, people = await _codes(session, document), _people(document)
+    await _hold_place(session, document, codes)
+    await _require_fitting(session, caller, document)
     await _add_strangers(session, document, people)
     hazard = _hazard(document, codes, people)
     session.add(hazard)
@@ -274,6 +275,12 @@ async def _take_in(
     await _require_same(session, document, hazard)
     signal_after_commit(session, events.TOPIC)
     return _answer(document, "imported")
+
+
+async def _hold_place(session: AsyncSession, document: CaseDocument, codes: _Codes) -> None:
+    """Whether the grid lies in the community is asked next, and stays true until the commit."""
+    community, region = document.case.community_code, document.case.region_code
+    await places.hold(session, events.Place(codes.places.get(community), codes.places.get(region)))
 
 
 async def _require_same(session: AsyncSession, document: CaseDocument, hazard: Hazard) -> None:
