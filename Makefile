@@ -6,6 +6,8 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$name; break; }; done)
 # More options for pytest: make test-sqlite TESTS='tests/api -k accept'
 TESTS ?=
+# Folders of tests that never open a database: `make test` runs them once, on SQLite.
+ENGINELESS := architecture clients geo media models worktime
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -38,7 +40,8 @@ test-sqlite: $(VENV)/.installed-dev ## Run the suite on SQLite; options for pyte
 
 .PHONY: test-postgres
 test-postgres: $(VENV)/.installed-dev ## Run the suite on a throwaway PostgreSQL
-	$(PYTEST) -n 2 --dist worksteal --engine postgres -m "not slow" --ignore=tests/faults $(TESTS)
+	$(PYTEST) -n 2 --dist worksteal --engine postgres -m "not slow" --ignore=tests/faults \
+		$(if $(TESTS),$(TESTS),$(ENGINELESS:%=--ignore=tests/%))
 
 .PHONY: check
 check: $(VENV)/.installed-dev ## Check format, lint, types, migrations on both engines, OpenAPI, Dockerfile

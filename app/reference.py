@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from app.models.hazard_categories import Urgency
-from app.models.hazards import HazardLevel, PhotoExemption
+from app.models.hazard_results import PhotoExemption
+from app.models.hazards import HazardLevel
 from app.models.regions import RegionLevel
 from app.worktime import ClockKind
 

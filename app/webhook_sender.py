@@ -43,7 +43,7 @@ class Sender:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send until `stop` is set, then let what is under way end."""
-        listening = asyncio.create_task(self._listen())
+        waking = [asyncio.create_task(self._listen()), asyncio.create_task(self._hear_of(stop))]
         while not stop.is_set():
             self._wake.clear()
             try:
@@ -55,7 +55,8 @@ class Sender:
                 _log.error("worker_failed", part="webhooks", error=describe(failure))
                 await asyncio.sleep(_IDLE_SECONDS)
             await self._rest()
-        listening.cancel()
+        for task in waking:
+            task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
         await self._write_down()
@@ -65,6 +66,11 @@ class Sender:
         while True:
             if await signals.wait(TOPIC, _LISTEN_SECONDS):
                 self._wake.set()
+
+    async def _hear_of(self, stop: asyncio.Event) -> None:
+        """Nobody who is told to stop rests first."""
+        await stop.wait()
+        self._wake.set()
 
     async def _start_due(self) -> None:
         """Take what is due, as much as each endpoint has room for."""

@@ -5,16 +5,18 @@ One jurisdiction, so `jurisdiction_id` is ignored like every parameter that the 
 
 import re
 from collections import defaultdict
+from contextlib import suppress
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import AwareDatetime
+from starlette.exceptions import HTTPException
 
 from app import open311_format
 from app.auth import Caller
 from app.context import CALLER
 from app.deps import ReadSession, Session
-from app.errors import Forbidden
+from app.errors import Forbidden, Unauthenticated
 from app.models.api_keys import ApiScope
 from app.operation import LenientOperation, count_key
 from app.problems import language_of
@@ -181,7 +183,14 @@ Form = dict[str, list[str]]
 async def _form(request: Request) -> Form:
     """The fields of a form by name, in the order in which they came."""
     fields: Form = defaultdict(list)
-    for name, value in (await request.form(max_files=0, max_fields=200)).multi_items():
+    try:
+        form = await request.form(max_files=0, max_fields=200)
+    except HTTPException:
+        raise BadReport(
+            "the form cannot be read; pictures come as a media_url, not as files",
+            "无法解析表单；图片请以 media_url 提供，不能直接上传文件",
+        ) from None
+    for name, value in form.multi_items():
         if isinstance(value, str) and value.strip():
             fields[name].append(value)
     return fields
@@ -191,7 +200,8 @@ async def _caller(request: Request, key: str | None) -> Caller:
     """The holder of the `api_key` in the form, or of the `X-API-Key` header."""
     caller: Caller | None = request.scope[CALLER]
     if caller is None and key is not None:
-        caller = await count_key(request, key)
+        with suppress(Unauthenticated):
+            caller = await count_key(request, key)
     if caller is None or ApiScope.REPORTS_WRITE not in caller.api_scopes:
         raise Forbidden(
             "an api_key of scope reports:write is needed", "需要具有 reports:write 权限的 api_key"

@@ -12,16 +12,8 @@ from pydantic import AfterValidator, Field, StringConstraints
 from app.models.events import Audience
 from app.models.hazard_assignments import AssignmentRole, AssignmentStatus
 from app.models.hazard_comments import CommentVisibility
-from app.models.hazards import (
-    HazardLevel,
-    HazardOutcome,
-    HazardSource,
-    HazardStatus,
-    PhotoExemption,
-    PublicState,
-    RejectReason,
-    UnfixedReason,
-)
+from app.models.hazard_results import HazardOutcome, PhotoExemption, RejectReason, UnfixedReason
+from app.models.hazards import HazardLevel, HazardSource, HazardStatus, PublicState
 from app.models.media import MediaPurpose, MediaReview
 from app.models.sessions import PrincipalKind
 from app.schemas.base import Latitude, Longitude, LongText, Moment, Read, Strict

@@ -7,15 +7,8 @@ from pydantic import AwareDatetime, Field
 
 from app.models.hazard_assignments import AssignmentRole, AssignmentStatus
 from app.models.hazard_comments import CommentVisibility
-from app.models.hazards import (
-    HazardLevel,
-    HazardOutcome,
-    HazardSource,
-    HazardStatus,
-    PhotoExemption,
-    RejectReason,
-    UnfixedReason,
-)
+from app.models.hazard_results import HazardOutcome, PhotoExemption, RejectReason, UnfixedReason
+from app.models.hazards import HazardLevel, HazardSource, HazardStatus
 from app.models.sessions import PrincipalKind
 from app.schemas.base import Coordinates, CoordinatesRead, LongText, Read, ShortText, Strict
 from app.schemas.media import MEDIA_EXAMPLE, MediaRead

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, JsonValue, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from app.models.hazards import HazardOutcome
+from app.models.hazard_results import HazardOutcome
 from app.models.sync import InboundStatus, MappingKind
 from app.schemas.base import Coordinates, LongText, Read, ShortText, Strict
 

@@ -41,7 +41,7 @@ class Codes:
 
 async def require_known(session: AsyncSession, document: CaseDocument) -> Codes:
     """What its codes stand for; 422 for those that we do not have, for ids that are taken, and for places that do not fit."""
-    codes = await _read(session, document)
+    codes = await read(session, document)
     faults = [
         *_unknown_codes(document, codes),
         *await _taken_ids(session, document),
@@ -52,7 +52,8 @@ async def require_known(session: AsyncSession, document: CaseDocument) -> Codes:
     return codes
 
 
-async def _read(session: AsyncSession, document: CaseDocument) -> Codes:
+async def read(session: AsyncSession, document: CaseDocument) -> Codes:
+    """What the codes of a document stand for, as far as they are known."""
     case = document.case
     categories = select(HazardCategory.code).where(HazardCategory.code == case.category_code)
     places = select(Region.code, Region.id).where(Region.code.in_([case.community_code, case.region_code]))

@@ -30,6 +30,7 @@ from app.services import (
     case_history,
     case_rows,
     media,
+    places,
     scopes,
     verification_hazards,
 )
@@ -130,6 +131,7 @@ async def _take_in(
     )
     if await _known(session, document):
         return _answer(document, "unchanged")
+    await _hold_place(session, document)
     codes, people = await _require_fitting(session, caller, document), case_rows.people(document)
     await case_rows.add_strangers(session, document, people)
     hazard = case_rows.hazard(document, codes, people)
@@ -157,6 +159,13 @@ async def _take_in(
     await _require_same(session, document, hazard)
     signal_after_commit(session, events.TOPIC)
     return _answer(document, "imported")
+
+
+async def _hold_place(session: AsyncSession, document: CaseDocument) -> None:
+    """Whether the grid lies in the community is asked next, and stays true until the commit."""
+    codes = await case_codes.read(session, document)
+    community, region = document.case.community_code, document.case.region_code
+    await places.hold(session, events.Place(codes.places.get(community), codes.places.get(region)))
 
 
 async def _require_same(session: AsyncSession, document: CaseDocument, hazard: Hazard) -> None:

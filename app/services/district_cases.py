@@ -63,7 +63,7 @@ async def _place(session: AsyncSession, region: Region, body: CaseCreated) -> tu
     if body.location is not None:
         point = body.location.gcj02()
         with suppress(Problem):
-            place = await places.locate(session, point, ("data", "location"))
+            place = await places.hold(session, await places.locate(session, point, ("data", "location")))
             if place.community_id == region.id:
                 return place, point
     return Place(region.id, region.id), Point(region.lng, region.lat)

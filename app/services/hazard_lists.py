@@ -136,7 +136,7 @@ _NEARBY_FOR_STAFF = _nearest(LISTED_FOR_HANDLERS, hazard_access.HANDLED)
 async def page(caller: Caller, wanted: Filter, limit: int, cursor: str | None) -> bytes:
     """One page, newest first or most urgent first: a `Page[HazardSummary]`, stable while rows are added."""
     whose = _whose(caller, wanted)
-    await _require_known(wanted)
+    await _require_known(caller, wanted)
     values = hazard_access.parameters(caller, _LIST) | _values(wanted) | _position(wanted, cursor)
     shape = _Shape(
         whose=whose,
@@ -179,13 +179,14 @@ async def nearby(caller: Caller, point: Point, category_code: str, radius_m: int
     return to_json({"items": items, "next_cursor": None})
 
 
-async def _require_known(wanted: Filter) -> None:
-    """422 for a category or a region that there is not: an empty list would look like an answer."""
-    if wanted.category is None and wanted.region_id is None:
+async def _require_known(caller: Caller, wanted: Filter) -> None:
+    """422 for a category, a region or a handler that there is not: an empty list would look like an answer."""
+    if wanted.category is None and wanted.region_id is None and wanted.handler_id in (None, caller.id):
         return
     async with database.reading() as session:
         await filters.require_category(session, wanted.category, ("query", "category"))
         await filters.require_region(session, wanted.region_id)
+        await filters.require_handler(session, caller, wanted.handler_id, _LIST)
 
 
 def box_holds(box: Box) -> ColumnElement[bool]:

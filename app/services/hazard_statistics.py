@@ -22,7 +22,8 @@ from app.errors import Forbidden, InvalidInput
 from app.models.cases import CaseImport
 from app.models.hazard_categories import HazardCategory
 from app.models.hazard_deadlines import HazardDeadline
-from app.models.hazards import OPEN_STATUSES, Hazard, HazardOutcome, HazardStatus
+from app.models.hazard_results import HazardOutcome
+from app.models.hazards import OPEN_STATUSES, Hazard, HazardStatus
 from app.models.regions import Region, RegionAncestor, RegionLevel
 from app.schemas.hazard_statistics import HazardStatistics, HazardStatisticsRow, LevelStatisticsRow
 from app.services import filters, hazard_access

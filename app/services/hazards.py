@@ -19,13 +19,8 @@ from app.keys import seal
 from app.models.base import JsonObject
 from app.models.events import Audience
 from app.models.hazard_comments import CommentVisibility, HazardSupport
-from app.models.hazards import (
-    Hazard,
-    HazardLevel,
-    HazardOutcome,
-    HazardSource,
-    HazardStatus,
-)
+from app.models.hazard_results import HazardOutcome
+from app.models.hazards import Hazard, HazardLevel, HazardSource, HazardStatus
 from app.models.media import MediaPurpose
 from app.models.regions import Region, RegionLevel
 from app.models.staff import Role

@@ -21,7 +21,7 @@ from app.models.regions import Region, RegionAncestor, RegionLevel
 from app.models.residents import Resident
 from app.schemas.base import Page
 from app.schemas.households import HouseholdClaimRead, HouseholdCreate, HouseholdRead
-from app.services import residents, scopes
+from app.services import places, residents, scopes
 
 MAX_OPEN = 5
 _CLAIMS = "list_households"
@@ -46,8 +46,8 @@ class TooManyHouseholds(Conflict):
 
 async def claim(session: AsyncSession, caller: Caller, body: HouseholdCreate) -> HouseholdRead:
     """Say where one lives; staff of the community confirm it."""
-    resident = await residents.lock_self(session, caller)
     region, community_id = await _home_region(session, body.region_id)
+    resident = await residents.lock_self(session, caller)
     await _require_new(session, resident.id, address_key(region.id, body.address))
     household = Household(
         id=new_id(),
@@ -71,15 +71,8 @@ async def decide(
     session: AsyncSession, caller: Caller, household_id: UUID, operation: str, *, confirmed: bool
 ) -> HouseholdClaimRead:
     """Confirm or reject a claim, once. The first confirmed home settles which community the resident belongs to."""
-    resident_id = await session.scalar(
-        select(Household.resident_id).where(
-            Household.id == household_id, scopes.within(Household.region_id, caller.scope(operation))
-        )
-    )
-    if resident_id is None:
-        raise NotFound
-    # The resident first, as in everything that locks both.
-    resident = await residents.lock(session, resident_id)
+    # The place first, then the resident, as in everything that locks them.
+    resident = await residents.lock(session, await _hold_home(session, caller, household_id, operation))
     household = await session.get_one(Household, household_id, with_for_update=True)
     household.decide(confirmed, caller.id, clock.now())
     if confirmed and resident.community_id is None:
@@ -166,7 +159,7 @@ def address_key(region_id: UUID, address: str) -> str:
 
 
 async def _home_region(session: AsyncSession, region_id: UUID) -> tuple[Region, UUID]:
-    """Where somebody can live, and the community that it belongs to."""
+    """Where somebody can live, and the community that it belongs to until the commit."""
     above = aliased(Region)
     row = (
         await session.execute(
@@ -184,7 +177,21 @@ async def _home_region(session: AsyncSession, region_id: UUID) -> tuple[Region, 
             "不是楼栋、网格、小区或社区",
         )
     region, community_id = row
-    return region, community_id
+    place = await places.hold(session, Place(community_id, region.id))
+    return region, place.community_id or community_id
+
+
+async def _hold_home(session: AsyncSession, caller: Caller, household_id: UUID, operation: str) -> UUID:
+    """The resident of a claim where the caller works, and goes on working until the commit; else 404."""
+    query = select(Household.resident_id, Household.community_id, Household.region_id)
+    home = (await session.execute(query.where(Household.id == household_id))).one_or_none()
+    if home is None:
+        raise NotFound
+    await places.hold(session, Place(home.community_id, home.region_id))
+    if not await scopes.covers(session, caller.scope(operation), home.region_id):
+        raise NotFound
+    resident_id: UUID = home.resident_id
+    return resident_id
 
 
 async def _require_new(session: AsyncSession, resident_id: UUID, key: str) -> None:

@@ -112,7 +112,8 @@ async def create(session: AsyncSession, caller: Caller, report: Report311) -> Re
     if not report.service_code:
         raise BadReport("service_code was not given", "未提供 service_code")
     category = await _category(session, report.service_code)
-    place, point = await _place(session, report)
+    found, point = await _place(session, report)
+    place = await places.hold(session, found)
     scope = caller.scope("create_open311_request")
     if place.region_id is None or not await scopes.covers(session, scope, place.region_id):
         raise Forbidden("this key is for another region", "该密钥不适用于此区域")

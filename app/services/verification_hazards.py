@@ -13,14 +13,8 @@ from app.geo import cell_of
 from app.models.hazard_assignments import AssignmentRole, AssignmentStatus, HazardAssignment
 from app.models.hazard_comments import HazardSupport
 from app.models.hazard_deadlines import HazardDeadline
-from app.models.hazards import (
-    FINAL_STATUSES,
-    OPEN_STATUSES,
-    Hazard,
-    HazardLevel,
-    HazardOutcome,
-    HazardStatus,
-)
+from app.models.hazard_results import HazardOutcome
+from app.models.hazards import FINAL_STATUSES, OPEN_STATUSES, Hazard, HazardLevel, HazardStatus
 from app.models.regions import Region, RegionLevel
 from app.models.sessions import PrincipalKind
 from app.models.staff import Role

@@ -2,6 +2,7 @@
 
 import random
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import httpx
 import pytest
@@ -10,7 +11,7 @@ from app import clock
 from app.models.hazards import HazardStatus
 from app.models.staff import Role
 from tests.factories import Person, give_role, make_resident, make_staff
-from tests.stories import Story, begin, change, complaints, problem, show_to_public
+from tests.stories import Json, Story, begin, change, complaints, problem, show_to_public
 
 S = HazardStatus
 CATEGORIES = ("gas_leak", "fire_passage_blocked", "garbage", "gas_leak", "street_lighting", "elevator_fault")
@@ -186,6 +187,37 @@ async def test_what_is_not_for_them_to_ask(story: Story, who: str, query: dict[s
     person: Person = getattr(story, who)
     response = await story.client.get("/v1/hazards", params=query, headers=person.headers)
     problem(response, 403, "forbidden")
+
+
+async def test_a_handler_is_one_of_the_callers_part_of_the_world(client: httpx.AsyncClient) -> None:
+    """Nobody, and somebody elsewhere, look the same; whoever handles a hazard that one sees is known."""
+    story = await begin(client)
+    places = story.places
+    sent = await story.hazard(S.DISPATCHED)
+    beside = await make_staff(Role.GRID_WORKER, places.neighbour_grid)
+    gone = await make_staff(None, home_id=places.grid)
+    knows: dict[Person, set[Person]] = {
+        story.manager: {story.manager, story.worker, story.colleague, gone},
+        story.dispatcher: {story.worker, beside, gone, story.dispatcher, story.manager, story.colleague},
+        story.officer: {story.officer, story.worker},
+    }
+    asked = {person for known in knows.values() for person in known} | {story.second_officer}
+    for caller, known in knows.items():
+        strangers = [UUID(int=7), *(person.id for person in asked - known)]
+        refusals = [await _refused_handler(story, caller, each) for each in strangers]
+        assert all(refusal == refusals[0] for refusal in refusals)
+        for handler in known:
+            listed = await _ids(story, caller, handler_id=handler.id)
+            assert listed == ([sent] if handler == story.worker else [])
+
+
+async def _refused_handler(story: Story, caller: Person, handler_id: UUID) -> Json:
+    response = await story.client.get(
+        "/v1/hazards", params={"handler_id": str(handler_id)}, headers=caller.headers
+    )
+    refusal: Json = problem(response, 422, "invalid_input")
+    assert complaints(refusal) == [("query.handler_id", "unknown_staff")]
+    return {name: value for name, value in refusal.items() if name != "request_id"}
 
 
 async def test_each_member_of_staff_sees_their_part(client: httpx.AsyncClient) -> None:

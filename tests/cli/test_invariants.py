@@ -25,7 +25,8 @@ from app.models.hazard_assignments import AssignmentRole, AssignmentStatus, Haza
 from app.models.hazard_comments import CommentVisibility, HazardComment
 from app.models.hazard_deadlines import HazardDeadline
 from app.models.hazard_exports import ExportFormat, ExportStatus, HazardExport
-from app.models.hazards import Hazard, HazardOutcome, HazardStatus, PhotoExemption, UnfixedReason
+from app.models.hazard_results import HazardOutcome, PhotoExemption, UnfixedReason
+from app.models.hazards import Hazard, HazardStatus
 from app.models.households import Household, HouseholdRelation, HouseholdStatus
 from app.models.idempotency import IdempotencyKey
 from app.models.media import Media, MediaPurpose

@@ -490,7 +490,8 @@ async def test_a_filter_is_no_way_into_another_street(wire: httpx.AsyncClient, w
         )
         assert str(hazard_id) in {each["id"] for each in seen.json()["items"]}
         hidden = await wire.get("/v1/hazards", params=filters, headers=stranger)
-        assert hidden.json()["items"] == []
+        assert hidden.json().get("items", []) == []
+        assert hidden.status_code == (422 if "handler_id" in query else 200)
         for scope in ("mine", "handled"):
             answer = await wire.get(
                 "/v1/hazards", params={**filters, "scope": scope}, headers=world.people["a neighbour"].headers

@@ -20,7 +20,8 @@ from app.keys import keyring, seal
 from app.models.api_keys import ApiKey, ApiScope
 from app.models.events import Event
 from app.models.hazard_exports import ExportFormat, ExportStatus, HazardExport
-from app.models.hazards import Hazard, HazardOutcome, HazardStatus, PublicState, UnfixedReason
+from app.models.hazard_results import HazardOutcome, UnfixedReason
+from app.models.hazards import Hazard, HazardStatus, PublicState
 from app.models.households import HouseholdRelation
 from app.models.media import MediaPurpose
 from app.models.notifications import Notification, NotificationStatus

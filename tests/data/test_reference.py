@@ -8,7 +8,8 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from app.models.hazard_categories import Urgency
-from app.models.hazards import HazardLevel, PhotoExemption
+from app.models.hazard_results import PhotoExemption
+from app.models.hazards import HazardLevel
 from app.models.regions import RegionLevel
 from app.reference import (
     Deadline,

@@ -20,24 +20,26 @@ from app.models.hazard_assignments import (
     RefusalNotAllowed,
     WrongAssignmentStatus,
 )
+from app.models.hazard_results import (
+    AlreadyRated,
+    DisputeTooLate,
+    HazardOutcome,
+    PhotoExemption,
+    RejectReason,
+    UnfixedReason,
+)
 from app.models.hazards import (
     FINAL_STATUSES,
     OPEN_STATUSES,
-    AlreadyRated,
     CannotMerge,
-    DisputeTooLate,
     Hazard,
     HazardAlreadyTaken,
     HazardLevel,
     HazardMerged,
-    HazardOutcome,
     HazardStatus,
     NotTheHandler,
     NotTheReporter,
-    PhotoExemption,
     PublicState,
-    RejectReason,
-    UnfixedReason,
     WrongHazardStatus,
 )
 

@@ -1,20 +1,32 @@
-"""Branches of the tree that are moved at the same time: no ancestor is lost, none is left over, no hazard left behind."""
+"""Branches of the tree that are moved at the same time: no ancestor is lost, none left over, nothing left behind."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from uuid import UUID
 
 import httpx
+import pytest
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db import Database
-from app.models.hazards import Hazard
+from app.geo import Point, wgs84_from_gcj02
+from app.ids import new_id
+from app.models.hazards import Hazard, HazardStatus
+from app.models.households import Household, HouseholdRelation, HouseholdStatus
 from app.models.regions import Region, RegionAncestor, RegionLevel
 from app.models.staff import Role
+from app.models.sync import SyncCase
+from app.schemas.base import Coordinates
 from app.schemas.hazards import HazardCreate
+from app.schemas.households import HouseholdCreate
 from app.schemas.regions import RegionUpdate
-from app.services import hazards, regions
+from app.schemas.sync import CaseCreated
+from app.services import district_cases, hazards, households, regions
+from tests.cases.papers import elsewhere, paper
 from tests.factories import Person, Places, make_staff
-from tests.stories import Story, begin, pictures
+from tests.stories import Story, begin, complaints, pictures, problem
 
 ROUNDS = 4
 
@@ -39,15 +51,10 @@ async def test_a_building_moves_into_a_grid_that_moves_away(
 async def test_a_hazard_is_filed_while_its_grid_moves_away(client: httpx.AsyncClient, db: Database) -> None:
     """The move is not committed yet when the report comes in: it belongs to the new community."""
     story = await begin(client)
-    admin = await (await make_staff(Role.DISTRICT_ADMIN, story.places.district)).caller()
     await story.file()
     report = await story.report()
-    order = RegionUpdate(name="甲", name_en="A", parent_id=story.places.neighbour)
-    async with db.transaction() as session:
-        await regions.update_region(session, admin, story.places.grid, order, None)
-        await session.flush()
+    async with _moving_away(db, story):
         filing = asyncio.create_task(story.post(story.reporter, "/v1/hazards", report))
-        await asyncio.sleep(0.3)
     assert (await filing).json()["community_id"] == str(story.places.neighbour)
     await _require_at_home(db, story)
 
@@ -55,18 +62,90 @@ async def test_a_hazard_is_filed_while_its_grid_moves_away(client: httpx.AsyncCl
 async def test_a_grid_moves_away_while_a_hazard_is_filed(client: httpx.AsyncClient, db: Database) -> None:
     """The report is not committed yet when the grid is moved: it is taken along."""
     story = await begin(client)
-    admin = await make_staff(Role.DISTRICT_ADMIN, story.places.district)
     [picture] = await pictures(story.reporter)
     body = HazardCreate.model_validate(await story.report(media_ids=[picture]))
     caller = await story.reporter.caller()
-    async with db.transaction() as session:
+    async with _moved_meanwhile(db, story) as session:
         filed = await hazards.file(session, caller, body)
-        moving = asyncio.create_task(_move(client, admin, story.places.grid, story.places.neighbour))
-        await asyncio.sleep(0.3)
-    assert (await moving).status_code == 200
     async with db.reading() as session:
         assert (await session.get_one(Hazard, filed.hazard.id)).community_id == story.places.neighbour
     await _require_at_home(db, story)
+
+
+async def test_a_home_is_claimed_while_its_grid_moves_away(client: httpx.AsyncClient, db: Database) -> None:
+    story = await begin(client)
+    home = {"region_id": str(story.places.building), "address": "301室", "relation": "tenant"}
+    async with _moving_away(db, story):
+        claiming = asyncio.create_task(story.post(story.reporter, "/v1/me/households", home))
+    assert (await claiming).json()["community_id"] == str(story.places.neighbour)
+
+
+async def test_a_grid_moves_away_while_a_home_is_claimed(client: httpx.AsyncClient, db: Database) -> None:
+    story = await begin(client)
+    caller = await story.reporter.caller()
+    order = HouseholdCreate(
+        region_id=story.places.building, address="301室", relation=HouseholdRelation.OWNER
+    )
+    async with _moved_meanwhile(db, story) as session:
+        home = await households.claim(session, caller, order)
+    async with db.reading() as session:
+        assert (await session.get_one(Household, home.id)).community_id == story.places.neighbour
+
+
+@pytest.mark.parametrize("action", ["confirm", "reject"])
+async def test_a_claim_is_decided_while_its_grid_moves_away(
+    client: httpx.AsyncClient, db: Database, action: str
+) -> None:
+    """Whose community it is no more has nothing to decide there."""
+    story = await begin(client)
+    home = {"region_id": str(story.places.building), "address": "301室", "relation": "tenant"}
+    household_id = (await story.post(story.reporter, "/v1/me/households", home)).json()["id"]
+    async with _moving_away(db, story):
+        path = f"/v1/households/{household_id}/{action}"
+        deciding = asyncio.create_task(story.post(story.manager, path))
+    problem(await deciding, 404, "not_found")
+    async with db.reading() as session:
+        household = await session.get_one(Household, UUID(household_id))
+    assert (household.status, household.community_id) == (HouseholdStatus.CLAIMED, story.places.neighbour)
+
+
+async def test_an_open311_request_comes_while_its_grid_moves_away(
+    client: httpx.AsyncClient, db: Database
+) -> None:
+    story = await begin(client)
+    admin = await make_staff(Role.DISTRICT_ADMIN, story.places.district)
+    wanted = {"name": "311", "scopes": ["reports:write"], "region_id": str(story.places.district)}
+    key = (await story.post(admin, "/v1/api-keys", wanted)).json()["key"]
+    point = wgs84_from_gcj02(Point(*story.places.centres[story.places.grid]))
+    form = {"api_key": key, "service_code": "garbage", "description": "x"}
+    form |= {"lat": str(point.lat), "long": str(point.lng)}
+    async with _moving_away(db, story):
+        filing = asyncio.create_task(client.post("/open311/v2/requests.json", data=form))
+    assert (await filing).status_code == 201
+    await _require_at_home(db, story)
+
+
+async def test_the_district_opens_a_case_while_its_grid_moves_away(
+    client: httpx.AsyncClient, db: Database
+) -> None:
+    """The point lies in another community than the one that the district named: its middle will do."""
+    story = await begin(client)
+    await story.file()
+    async with _moving_away(db, story):
+        opening = asyncio.create_task(_open_case(db, story))
+    async with db.reading() as session:
+        hazard = await session.get_one(Hazard, await opening)
+    assert (hazard.community_id, hazard.region_id) == (story.places.community, story.places.community)
+
+
+async def test_a_case_is_imported_while_its_grid_moves_away(client: httpx.AsyncClient, db: Database) -> None:
+    story = await begin(client)
+    admin = await make_staff(Role.DISTRICT_ADMIN, story.places.district)
+    document = elsewhere(await paper(story, await story.hazard(HazardStatus.ACCEPTED)))
+    async with _moving_away(db, story):
+        importing = asyncio.create_task(story.post(admin, "/v1/cases", document))
+    refusal = problem(await importing, 422, "invalid_case")
+    assert complaints(refusal) == [("body.case.region_code", "case_misplaced")]
 
 
 async def test_hazards_are_filed_while_a_grid_moves_to_and_fro(
@@ -83,6 +162,45 @@ async def test_hazards_are_filed_while_a_grid_moves_to_and_fro(
         )
         assert [answer.status_code for answer in answers] == [200, 201, 201, 201]
         await _require_at_home(db, story)
+
+
+@asynccontextmanager
+async def _moving_away(db: Database, story: Story) -> AsyncIterator[None]:
+    """The grid goes to the neighbouring community; what the block starts meets the move before its commit."""
+    admin = await (await make_staff(Role.DISTRICT_ADMIN, story.places.district)).caller()
+    order = RegionUpdate(name="甲", name_en="A", parent_id=story.places.neighbour)
+    async with db.transaction() as session:
+        await regions.update_region(session, admin, story.places.grid, order, None)
+        await session.flush()
+        yield
+        await asyncio.sleep(0.3)
+
+
+@asynccontextmanager
+async def _moved_meanwhile(db: Database, story: Story) -> AsyncIterator[AsyncSession]:
+    """A transaction in which the block writes; the grid is moved away before its commit."""
+    admin = await make_staff(Role.DISTRICT_ADMIN, story.places.district)
+    async with db.transaction() as session:
+        yield session
+        moving = asyncio.create_task(_move(story.client, admin, story.places.grid, story.places.neighbour))
+        await asyncio.sleep(0.3)
+    assert (await moving).status_code == 200
+
+
+async def _open_case(db: Database, story: Story) -> UUID:
+    async with db.transaction() as session:
+        community = await session.get_one(Region, story.places.community)
+        case = SyncCase(id=new_id(), case_key=f"JJ-{new_id()}", event_seq=0)
+        session.add(case)
+        named = CaseCreated(
+            category_code="garbage",
+            region_code=community.code,
+            description="垃圾堆积",
+            location=Coordinates.model_validate(story.spot),
+        )
+        await district_cases.open_case(session, case, named)
+        assert case.hazard_id is not None
+        return case.hazard_id
 
 
 async def _require_at_home(db: Database, story: Story) -> None:

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from sqlalchemy import select, update
 
-from app import clock, events
+from app import clock, events, webhook_sender
 from app.auth import SYSTEM
 from app.clients.outbound import Outbound
 from app.db import Database, database
@@ -123,6 +123,14 @@ async def settled(
             if sum(row.status is status for row in rows) == count:
                 return rows
             await asyncio.sleep(0.05)
+
+
+async def test_a_sender_at_rest_stops_when_told(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook_sender, "_IDLE_SECONDS", 60)
+    monkeypatch.setattr(settings, "webhook_retry_seconds", "60")
+    async with asyncio.timeout(10):
+        async with sending():
+            await asyncio.sleep(0.2)
 
 
 async def test_everything_arrives_signed_and_in_order(
