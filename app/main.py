@@ -11,7 +11,7 @@ from fastapi import APIRouter, FastAPI
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import __version__, api_key_auth, clock, docs_pages, logs, problems, worker
 from app.db import database, sqlite_has_wal_bug
@@ -90,13 +90,13 @@ class Application(FastAPI):
 
     def __init__(self, directory: Directory, body_seconds: float, **options: Any) -> None:  # noqa: ANN401
         super().__init__(**options)
-        self._directory, self._body_seconds = directory, body_seconds
         self.router.routes.append(directory)
+        direct = Direct(directory, super().__call__)
+        self._edge = Edge(direct, hsts=settings.env == "prod", cors=_cors, body_seconds=body_seconds)
 
-    def build_middleware_stack(self) -> ASGIApp:
-        """What is between the server and the operations."""
-        direct = Direct(self._directory, super().build_middleware_stack())
-        return Edge(direct, hsts=settings.env == "prod", cors=_cors, body_seconds=self._body_seconds)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request: to the edge, and from there to the operation itself or through the framework."""
+        await self._edge(scope, receive, send)
 
     def openapi(self) -> JsonObject:
         """The document, made once."""

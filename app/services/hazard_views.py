@@ -292,20 +292,21 @@ def summarise(
     distance_m: int | None = None,
 ) -> Json:
     """One hazard of a list, a `HazardSummary`; a `public` one as everybody may see it. `link` leads to a thumbnail."""
-    is_resident = caller.is_resident
+    is_resident, id_ = caller.is_resident, row["id"]
     mine = is_resident and row["reporter_id"] == caller.id
     inside = mine or not (public or is_resident)
+    readable = inside or row["public_state"] == PublicState.VISIBLE
     picture_id, status = row["picture_id"], row["status"]
     return {
-        "id": str(row["id"]),
+        "id": str(id_),
         "community_id": str(row["community_id"]),
         "region_id": str(row["region_id"]),
         "category": row["category"],
         "status": status,
         "level": LEVEL_OF.get(status),
         "outcome": row["outcome"],
-        "description": _description(row, inside),
-        "location": _location(row),
+        "description": _open_description(row["description_sealed"], id_) if readable else None,
+        "location": {"lng": row["lng"], "lat": row["lat"], "datum": "gcj02"},
         "supporters": row["supporters"],
         "mine": mine,
         "thumbnail_url": link(picture_id) if picture_id else None,
@@ -319,6 +320,7 @@ def summarise(
 
 def _whole(caller: Caller, row: _Row) -> Json:
     inside = _is_inside(caller, row)
+    readable = inside or row["public_state"] == PublicState.VISIBLE
     before, after = _pictures(row, inside)
     return {
         "id": str(row["id"]),
@@ -329,8 +331,8 @@ def _whole(caller: Caller, row: _Row) -> Json:
         "source": row["source"],
         "status": row["status"],
         "level": LEVEL_OF.get(row["status"]),
-        "description": _description(row, inside),
-        "location": _location(row),
+        "description": _open_description(row["description_sealed"], row["id"]) if readable else None,
+        "location": {"lng": row["lng"], "lat": row["lat"], "datum": "gcj02"},
         "address": _open_address(row["address_sealed"], row["id"]) if inside else None,
         "anonymous": row["anonymous"],
         "reporter_name": _public_name(row),
@@ -369,17 +371,6 @@ def _is_mine(caller: Caller, row: HazardRow) -> bool:
 def _is_inside(caller: Caller, row: HazardRow) -> bool:
     """Whether the caller handles or reported it; everybody else is the public."""
     return not caller.is_resident or row["reporter_id"] == caller.id
-
-
-def _description(row: HazardRow, inside: bool) -> str | None:
-    if inside or row["public_state"] == PublicState.VISIBLE:
-        sealed = row["description_sealed"]
-        return sealed and _open_description(sealed, row["id"])
-    return None
-
-
-def _location(row: HazardRow) -> Json:
-    return {"lng": row["lng"], "lat": row["lat"], "datum": "gcj02"}
 
 
 def _public_name(row: _Row) -> str | None:
