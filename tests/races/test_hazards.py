@@ -76,6 +76,33 @@ async def test_one_key_with_two_bodies_is_one_report(story: Story) -> None:
     assert await _reports(story.reporter) == 1
 
 
+@pytest.mark.parametrize("wanted", ["confirm", "dispute"])
+async def test_twenty_equal_steps_with_one_key_are_one(story: Story, wanted: str) -> None:
+    """Each of them would be refused after the first; with the key they all get what the first got."""
+    hazard_id = await story.hazard(S.RESOLVED)
+    before = len(await events_of(hazard_id))
+    path, body = f"/v1/hazards/{hazard_id}/{wanted}", {"reason": "还堆着"} if wanted == "dispute" else None
+    answers = await asyncio.gather(*(story.post(story.reporter, path, body, key=wanted) for _ in range(20)))
+    assert _codes(answers) == {"200": 20}
+    assert len({answer.content for answer in answers}) == 1
+    assert len(await events_of(hazard_id)) == before + 1
+    assert sorted(answer.headers.get("Idempotent-Replayed", "") for answer in answers) == ["", *["true"] * 19]
+
+
+async def test_a_key_leads_to_its_answer_whatever_became_of_the_hazard(story: Story) -> None:
+    hazard_id = await story.hazard(S.ACCEPTED)
+    path, body = f"/v1/hazards/{hazard_id}/call", {"reason": "需要街道"}
+    first = await story.post(story.worker, path, body, key="mine")
+    await story.dispatch(hazard_id)
+    again = await story.post(story.worker, path, body, key="mine")
+    assert (again.status_code, again.content) == (200, first.content)
+    reused = await story.post(story.worker, path, {"reason": "另一个原因"}, key="mine")
+    assert (reused.status_code, reused.json()["code"]) == (422, "idempotency_key_reused")
+    assert await _denials(story.worker) == 0
+    assert (await story.post(story.worker, path, body, key="another")).status_code == 409
+    assert await _denials(story.worker) == 1
+
+
 async def test_ten_workers_accept_one_hazard(story: Story) -> None:
     hazard_id = await story.hazard(S.FILED)
     workers = [await make_staff(Role.GRID_WORKER, story.places.grid) for _ in range(10)]
@@ -304,3 +331,13 @@ async def _assert_events(hazard_id: str, types: list[str]) -> None:
             select(Event.type, Event.seq).where(Event.subject_id == UUID(hazard_id)).order_by(Event.seq)
         )
         assert [tuple(row) for row in rows] == list(zip(types, range(1, len(types) + 1), strict=True))
+
+
+async def _denials(who: Person) -> int:
+    async with database.reading() as session:
+        return (
+            await session.scalar(
+                select(func.count()).where(Event.type == "access.denied", Event.actor_id == who.id)
+            )
+            or 0
+        )
