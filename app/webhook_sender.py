@@ -29,6 +29,7 @@ _BATCH_SECONDS = 0.02
 
 _log = structlog.get_logger("worker")
 
+Taken = tuple[Receiver, Claimed]
 Result = tuple[Receiver, Claimed, Outcome]
 
 
@@ -47,9 +48,7 @@ class Sender:
         while not stop.is_set():
             self._wake.clear()
             try:
-                # What is written down frees the next of its subject, which can then be taken at once.
-                await self._write_down()
-                await self._start_due()
+                await self._turn()
             except Exception as failure:
                 # What was not written down is tried again when its lease is over.
                 _log.error("worker_failed", part="webhooks", error=describe(failure))
@@ -58,7 +57,8 @@ class Sender:
         listening.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        await self._write_down()
+        if self._results:
+            await self._write_down_and_take(room=0)
 
     async def _listen(self) -> None:
         """A signal while we work is not lost: it cuts the next rest short."""
@@ -66,30 +66,39 @@ class Sender:
             if await signals.wait(TOPIC, _LISTEN_SECONDS):
                 self._wake.set()
 
-    async def _start_due(self) -> None:
-        """Take what is due, as much as each endpoint has room for."""
-        full = [endpoint_id for endpoint_id, count in self._sending.items() if count >= PER_ENDPOINT]
-        async with database.reading() as session:
-            waiting = await webhook_deliveries.receivers(session, full)
-        if not waiting:
+    async def _turn(self) -> None:
+        """Write down what came back and take what is due, as much as each endpoint has room for."""
+        if not self._results and not await self._is_anything_due():
             return
-        async with database.transaction() as session:
-            taken = [(receiver, await self._take(session, receiver)) for receiver in waiting]
-        for receiver, claimed in taken:
-            for each in claimed:
-                self._begin(receiver, each)
+        for receiver, claimed in await self._write_down_and_take(PER_ENDPOINT):
+            self._begin(receiver, claimed)
 
-    async def _take(self, session: AsyncSession, receiver: Receiver) -> list[Claimed]:
-        """Deliveries of one endpoint. What cannot be read there stands in nobody else's way."""
+    async def _is_anything_due(self) -> bool:
+        async with database.reading() as session:
+            return bool(await webhook_deliveries.receivers(session, self._full(PER_ENDPOINT)))
+
+    async def _write_down_and_take(self, room: int) -> list[Taken]:
+        """All results so far, and what they free, in one transaction: commits would be the slowest part."""
+        results, self._results = self._results, []
         try:
-            async with session.begin_nested():
-                return await webhook_deliveries.claim(session, receiver, self._room(receiver))
-        except SealBroken as failure:
-            _log.error("worker_failed", part="webhooks", error=describe(failure), endpoint=str(receiver.id))
-            return []
+            async with database.transaction() as session:
+                await _write_down(session, results)
+                return await self._take(session, room)
+        except Unavailable:
+            self._results = results + self._results
+            raise
 
-    def _room(self, receiver: Receiver) -> int:
-        return PER_ENDPOINT - self._sending[receiver.id]
+    async def _take(self, session: AsyncSession, room: int) -> list[Taken]:
+        """What is due. What cannot be read at one endpoint stands in nobody else's way."""
+        waiting = await webhook_deliveries.receivers(session, self._full(room)) if room else []
+        wanted = [(receiver, room - self._sending[receiver.id]) for receiver in waiting]
+        if (taken := await _claim(session, wanted)) is not None:
+            return taken
+        apart = [await _claim(session, [each]) for each in wanted]
+        return [each for found in apart for each in found or ()]
+
+    def _full(self, room: int) -> list[UUID]:
+        return [endpoint_id for endpoint_id, count in self._sending.items() if count >= room]
 
     def _begin(self, receiver: Receiver, claimed: Claimed) -> None:
         self._sending[receiver.id] += 1
@@ -107,27 +116,30 @@ class Sender:
         self._results.append((receiver, claimed, outcome))
         self._wake.set()
 
-    async def _write_down(self) -> None:
-        """All results so far in one transaction: a commit per try would be the slowest part."""
-        results, self._results = self._results, []
-        if not results:
-            return
-        try:
-            async with database.transaction() as session:
-                await webhook_deliveries.finish(
-                    session, [(claimed, outcome) for _, claimed, outcome in results]
-                )
-                for receiver, tries in _by_receiver(results):
-                    await webhook_deliveries.note_outcomes(session, receiver, tries)
-        except Unavailable:
-            self._results = results + self._results
-            raise
-
     async def _rest(self) -> None:
         """Until something was queued or sent, but no longer than until a failed one may be due again."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), min(_IDLE_SECONDS, settings.webhook_waits[0]))
         await asyncio.sleep(_BATCH_SECONDS)
+
+
+async def _claim(session: AsyncSession, wanted: Sequence[tuple[Receiver, int]]) -> list[Taken] | None:
+    """None, and nothing is taken, when something of it cannot be read."""
+    try:
+        async with session.begin_nested():
+            return await webhook_deliveries.claim(session, wanted)
+    except SealBroken as failure:
+        if len(wanted) == 1:
+            endpoint_id = str(wanted[0][0].id)
+            _log.error("worker_failed", part="webhooks", error=describe(failure), subject_id=endpoint_id)
+        return None
+
+
+async def _write_down(session: AsyncSession, results: Sequence[Result]) -> None:
+    if results:
+        await webhook_deliveries.finish(session, [(claimed, outcome) for _, claimed, outcome in results])
+    for receiver, tries in _by_receiver(results):
+        await webhook_deliveries.note_outcomes(session, receiver, tries)
 
 
 def _by_receiver(results: Sequence[Result]) -> list[tuple[Receiver, list[tuple[Claimed, Outcome]]]]:

@@ -5,17 +5,31 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
+from typing import TypedDict, cast
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, exists, func, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    ScalarSelect,
+    Table,
+    bindparam,
+    exists,
+    func,
+    select,
+    tuple_,
+    union_all,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from app import clock, pagination
+from app import clock, pagination, writes
 from app.auth import Caller
 from app.clients.outbound import Outcome
 from app.db import insert, signal_after_commit
 from app.errors import Conflict, NotFound
+from app.hot import Hot, one_of
 from app.ids import new_id
 from app.models.events import Audience, Event
 from app.models.regions import RegionAncestor
@@ -44,6 +58,10 @@ _ROWS = 500
 _JITTER = 0.2
 _LONGEST_WAIT = 86_400.0
 _SLOW_DOWN = (429, 503)
+_DELIVERIES = cast(Table, WebhookDelivery.__table__)
+_ATTEMPTS = cast(Table, WebhookAttempt.__table__)
+_Waiting = aliased(WebhookDelivery)
+_Values = dict[str, object]
 
 
 class DeliveryNotOver(Conflict):
@@ -59,8 +77,6 @@ class Claimed:
 
     id: UUID
     token: UUID
-    endpoint_id: UUID
-    subject_id: UUID
     event_id: UUID
     attempt: int
     body: bytes
@@ -75,6 +91,17 @@ class Receiver:
     payload: PayloadKind
     keys: list[bytes]
     failing: bool
+
+
+class _Id(TypedDict):
+    id: UUID | None
+
+
+class _Due(TypedDict):
+    id: UUID
+    event_id: UUID
+    lease_token: UUID | None
+    attempts: int
 
 
 async def fan_out(session: AsyncSession, batch: Sequence[Event]) -> None:
@@ -105,87 +132,73 @@ async def receivers(session: AsyncSession, full: Sequence[UUID]) -> list[Receive
             WebhookEndpoint.status == EndpointStatus.ACTIVE, WebhookEndpoint.id.not_in(full), due.exists()
         )
     )
+    found = {row.id: row for row in rows}
+    keys = await webhook_endpoints.all_signing_keys(session, list(found)) if found else {}
     return [
-        Receiver(
-            row.id,
-            row.url,
-            row.payload,
-            await webhook_endpoints.signing_keys(session, row.id),
-            row.failing_since is not None,
-        )
-        for row in rows
+        Receiver(row.id, row.url, row.payload, keys[row.id], row.failing_since is not None)
+        for row in found.values()
+        if row.id in keys
     ]
 
 
-async def claim(session: AsyncSession, receiver: Receiver, limit: int) -> list[Claimed]:
-    """Take due deliveries of one endpoint, each the earliest of its subject, under a lease."""
+async def claim(
+    session: AsyncSession, wanted: Sequence[tuple[Receiver, int]]
+) -> list[tuple[Receiver, Claimed]]:
+    """Take due deliveries, so many of each endpoint, each the earliest of its subject, under one lease."""
     now, token = clock.now(), new_id()
-    lease_ends = now + timedelta(seconds=settings.job_lease_seconds)
-    due = (
-        select(WebhookDelivery.id, WebhookDelivery.lease_token, WebhookDelivery.attempts)
-        .where(
-            WebhookDelivery.endpoint_id == receiver.id,
-            WebhookDelivery.status == DeliveryStatus.QUEUED,
-            WebhookDelivery.ready,
-            WebhookDelivery.next_at <= now,
-        )
-        .order_by(WebhookDelivery.next_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    found = list(await session.execute(due))
+    found: list[tuple[Receiver, _Due]] = []
+    for receiver, room in wanted:
+        values = {"endpoint": receiver.id, "now": now, "room": room}
+        found += [(receiver, row) for row in await writes.run(session, _DUE, values)]
     if not found:
         return []
+    rows = [row for _, row in found]
     await _write_tries(
         session,
-        [_lost(row.id, row.lease_token, row.attempts, now) for row in found if row.lease_token is not None],
+        [_lost(row["id"], row["lease_token"], row["attempts"], now) for row in rows if row["lease_token"]],
     )
-    rows = (
-        await session.execute(
-            update(WebhookDelivery)
-            .where(WebhookDelivery.id.in_([row.id for row in found]))
-            .values(attempts=WebhookDelivery.attempts + 1, next_at=lease_ends, lease_token=token)
-            .returning(WebhookDelivery)
-            .execution_options(synchronize_session=False)
-        )
-    ).scalars()
-    taken = list(rows)
-    events = await _events(session, [row.event_id for row in taken])
+    lease_ends = now + timedelta(seconds=settings.job_lease_seconds)
+    taken = {"ids": [row["id"] for row in rows], "lease": token, "lease_ends": lease_ends}
+    await writes.run(session, _TAKE, taken)
+    events = await _events(session, [row["event_id"] for row in rows])
     return [
-        Claimed(
-            row.id,
-            token,
-            row.endpoint_id,
-            row.subject_id,
-            row.event_id,
-            row.attempts,
-            await webhook_payloads.body_of(session, events[row.event_id], row, receiver.payload),
+        (
+            receiver,
+            Claimed(
+                row["id"],
+                token,
+                row["event_id"],
+                row["attempts"] + 1,
+                await webhook_payloads.body_of(session, events[row["event_id"]], row["id"], receiver.payload),
+            ),
         )
-        for row in taken
+        for receiver, row in found
     ]
 
 
 async def finish(session: AsyncSession, results: Sequence[tuple[Claimed, Outcome]]) -> None:
     """Write down how tries ended. For whoever lost the lease in the meantime the delivery does not change."""
     now = clock.now()
-    by_end: dict[DeliveryStatus, list[tuple[UUID, UUID]]] = {}
+    ids = [claimed.id for claimed, _ in results]
+    if not settings.is_sqlite:
+        await writes.run(session, _LOCK, {"ids": ids})
+    over: list[_Values] = []
+    again: list[_Values] = []
     for claimed, outcome in results:
-        by_end.setdefault(_end(claimed, outcome), []).append((claimed.id, claimed.token))
-    held: set[UUID] = set()
-    for status, leases in by_end.items():
-        if status is not DeliveryStatus.QUEUED:
-            held |= await _settle(
-                session, leases, status=status, finished_at=now, next_at=now, body_sealed=None
-            )
-    over = list(held)
-    for claimed, outcome in results:
-        if _end(claimed, outcome) is DeliveryStatus.QUEUED:
-            next_at = now + timedelta(seconds=_wait(claimed.attempt, outcome, now))
-            await _settle(session, [(claimed.id, claimed.token)], next_at=next_at)
-    tries = [_try(each.id, each.token, each.attempt, outcome, now) for each, outcome in results]
-    await _write_tries(session, tries)
+        held: _Values = {"row": claimed.id, "lease": claimed.token}
+        status = _end(claimed, outcome)
+        if status is DeliveryStatus.QUEUED:
+            wait = timedelta(seconds=_wait(claimed.attempt, outcome, now))
+            again.append(held | {"next_at": now + wait})
+        else:
+            over.append(held | {"next_at": now, "finished_at": now, "status": status, "body_sealed": None})
+    for changed in filter(None, (over, again)):
+        await session.execute(_SETTLE, changed)
+    await _write_tries(
+        session, [_try(each.id, each.token, each.attempt, outcome, now) for each, outcome in results]
+    )
     if over:
-        await _promote(session, over)
+        await _promote(session, [cast(UUID, each["row"]) for each in over])
 
 
 async def note_outcomes(
@@ -332,10 +345,8 @@ async def _queue(session: AsyncSession, pairs: Sequence[tuple[WebhookEndpoint, E
             }
         )
         waiting.add(stream)
-    for start in range(0, len(rows), _ROWS):
-        await session.execute(
-            insert(WebhookDelivery).values(rows[start : start + _ROWS]).on_conflict_do_nothing()
-        )
+    if rows:
+        await session.execute(insert(_DELIVERIES).on_conflict_do_nothing(), rows)
     signal_after_commit(session, TOPIC)
 
 
@@ -353,6 +364,7 @@ async def _waiting(session: AsyncSession, subjects: Iterable[UUID]) -> set[tuple
     rows = await session.execute(
         select(WebhookDelivery.endpoint_id, WebhookDelivery.subject_id)
         .where(*queued, key.in_(newest))
+        .order_by(WebhookDelivery.id)
         .with_for_update(read=True)
     )
     return {(row.endpoint_id, row.subject_id) for row in rows}
@@ -409,40 +421,12 @@ def _end(claimed: Claimed, outcome: Outcome) -> DeliveryStatus:
     return DeliveryStatus.DEAD if is_last else DeliveryStatus.QUEUED
 
 
-async def _settle(session: AsyncSession, leases: Sequence[tuple[UUID, UUID]], **columns: object) -> set[UUID]:
-    """Change what is still held under these leases, and give it back; its ids."""
-    held = await session.scalars(
-        update(WebhookDelivery)
-        .where(tuple_(WebhookDelivery.id, WebhookDelivery.lease_token).in_(leases))
-        .values(lease_token=None, **columns)
-        .returning(WebhookDelivery.id)
-        .execution_options(synchronize_session=False)
-    )
-    return set(held)
-
-
 async def _promote(session: AsyncSession, delivery_ids: Sequence[UUID]) -> None:
     """The earliest that waits is ready, for each subject and endpoint of these deliveries."""
-    waiting = aliased(WebhookDelivery)
-    first = (
-        select(waiting.id)
-        .where(
-            waiting.endpoint_id == WebhookDelivery.endpoint_id,
-            waiting.subject_id == WebhookDelivery.subject_id,
-            waiting.status == DeliveryStatus.QUEUED,
-        )
-        .order_by(waiting.position)
-        .limit(1)
-        .correlate(WebhookDelivery)
-        .scalar_subquery()
-    )
-    firsts = list(await session.scalars(select(first).where(WebhookDelivery.id.in_(delivery_ids))))
-    await session.execute(
-        update(WebhookDelivery)
-        .where(WebhookDelivery.id.in_(firsts))
-        .values(ready=True)
-        .execution_options(synchronize_session=False)
-    )
+    firsts = await writes.run(session, _FIRSTS, {"ids": delivery_ids})
+    waiting = [row["id"] for row in firsts if row["id"] is not None]
+    if waiting:
+        await writes.run(session, _MAKE_READY, {"ids": waiting})
 
 
 def _wait(attempt: int, outcome: Outcome, now: datetime) -> float:
@@ -490,13 +474,10 @@ def _lost(delivery_id: UUID, lease_token: UUID, attempt: int, now: datetime) -> 
 async def _write_tries(session: AsyncSession, tries: Sequence[dict[str, object]]) -> None:
     """One row per try. A process that was only paused knows better than whoever took it for dead."""
     if tries:
-        row = insert(WebhookAttempt)
+        row = insert(_ATTEMPTS)
         told = {name: row.excluded[name] for name in ("duration_ms", "status_code", "error", "excerpt")}
-        await session.execute(
-            row.values(list(tries)).on_conflict_do_update(
-                index_elements=["delivery_id", "lease_token"], set_=told
-            )
-        )
+        known = row.on_conflict_do_update(index_elements=["delivery_id", "lease_token"], set_=told)
+        await session.execute(known, list(tries))
 
 
 def _of(caller: Caller, operation: str) -> ColumnElement[bool]:
@@ -519,3 +500,72 @@ async def _ancestors(session: AsyncSession, region_ids: Iterable[UUID]) -> dict[
 async def _events(session: AsyncSession, ids: Sequence[UUID]) -> dict[UUID, Event]:
     rows = await session.scalars(select(Event).where(Event.id.in_(ids)))
     return {row.id: row for row in rows}
+
+
+def _next_waiting(*conditions: ColumnElement[bool]) -> ScalarSelect[UUID]:
+    """The earliest that waits in the stream of a delivery: of the same subject, for the same endpoint."""
+    return (
+        select(_Waiting.id)
+        .where(
+            _Waiting.endpoint_id == WebhookDelivery.endpoint_id,
+            _Waiting.subject_id == WebhookDelivery.subject_id,
+            _Waiting.status == DeliveryStatus.QUEUED,
+            *conditions,
+        )
+        .order_by(_Waiting.position)
+        .limit(1)
+        .correlate(WebhookDelivery)
+        .scalar_subquery()
+    )
+
+
+# What is still held under a lease is given back; the other columns that change are parameters.
+_SETTLE = (
+    update(_DELIVERIES)
+    .where(_DELIVERIES.c.id == bindparam("row"), _DELIVERIES.c.lease_token == bindparam("lease"))
+    .values(lease_token=None)
+)
+# Compiled once: these run for every handful of deliveries, all day.
+_DUE: Hot[_Due] = Hot(
+    select(
+        WebhookDelivery.id, WebhookDelivery.event_id, WebhookDelivery.lease_token, WebhookDelivery.attempts
+    )
+    .where(
+        WebhookDelivery.endpoint_id == bindparam("endpoint"),
+        WebhookDelivery.status == DeliveryStatus.QUEUED,
+        WebhookDelivery.ready,
+        WebhookDelivery.next_at <= bindparam("now"),
+    )
+    .order_by(WebhookDelivery.next_at)
+    .limit(bindparam("room", type_=Integer))
+    .with_for_update(skip_locked=True)
+)
+_TAKE: Hot[_Id] = Hot(
+    update(_DELIVERIES)
+    .where(one_of(WebhookDelivery.id, "ids"))
+    .values(
+        attempts=_DELIVERIES.c.attempts + 1,
+        next_at=bindparam("lease_ends", type_=_DELIVERIES.c.next_at.type),
+        lease_token=bindparam("lease", type_=_DELIVERIES.c.lease_token.type),
+    )
+)
+_FIRSTS: Hot[_Id] = Hot(select(_next_waiting().label("id")).where(one_of(WebhookDelivery.id, "ids")))
+_MAKE_READY: Hot[_Id] = Hot(
+    update(_DELIVERIES).where(one_of(WebhookDelivery.id, "ids"), ~_DELIVERIES.c.ready).values(ready=True)
+)
+# All that `finish` changes, in the order in which `_waiting` locks: neither may hold what the other has yet to lock.
+_LOCK: Hot[_Id] = Hot(
+    select(_Waiting.id)
+    .where(
+        _Waiting.id.in_(
+            union_all(
+                select(WebhookDelivery.id).where(one_of(WebhookDelivery.id, "ids")),
+                select(_next_waiting(_Waiting.position > WebhookDelivery.position)).where(
+                    one_of(WebhookDelivery.id, "ids")
+                ),
+            )
+        )
+    )
+    .order_by(_Waiting.id)
+    .with_for_update(key_share=True)
+)

@@ -105,7 +105,7 @@ async def _claim_ms(db: Database) -> float:
     for _ in range(50):
         async with db.transaction() as session:
             began = time.perf_counter()
-            assert len(await webhook_deliveries.claim(session, taker, 8)) == 8
+            assert len(await webhook_deliveries.claim(session, [(taker, 8)])) == 8
             took.append((time.perf_counter() - began) * 1000)
             await session.rollback()
     return median(took)

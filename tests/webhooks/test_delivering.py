@@ -481,7 +481,7 @@ async def test_a_try_that_died_with_its_worker_has_its_row(
         async with db.transaction() as session:
             for taker in await webhook_deliveries.receivers(session, []):
                 if taker.id == UUID(endpoint_id):
-                    assert len(await webhook_deliveries.claim(session, taker, 1)) == 1
+                    assert len(await webhook_deliveries.claim(session, [(taker, 1)])) == 1
         advance(settings.job_lease_seconds + 1)
         async with sending():
             (row,) = await settled(db, endpoint_id, DeliveryStatus.DELIVERED, 1)
