@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -23,6 +23,7 @@ from app.settings import settings
 from app.signals import signals
 
 PER_ENDPOINT = 8
+_AHEAD = 8
 _IDLE_SECONDS = 1.0
 _LISTEN_SECONDS = 60.0
 _BATCH_SECONDS = 0.02
@@ -34,10 +35,15 @@ Result = tuple[Receiver, Claimed, Outcome]
 
 
 class Sender:
-    """What this process is sending right now, and what it has not written down yet."""
+    """What this process has in its hands, and what it has not written down yet.
+
+    It takes a few more of each endpoint than it sends at once, so that sending goes on while results are written down.
+    They wait no longer than one deadline for the others, and a lease is longer than two.
+    """
 
     def __init__(self) -> None:
-        self._sending: Counter[UUID] = Counter()
+        self._held: Counter[UUID] = Counter()
+        self._slots: dict[UUID, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(PER_ENDPOINT))
         self._tasks: set[asyncio.Task[None]] = set()
         self._results: list[Result] = []
         self._wake = asyncio.Event()
@@ -70,12 +76,12 @@ class Sender:
         """Write down what came back and take what is due, as much as each endpoint has room for."""
         if not self._results and not await self._is_anything_due():
             return
-        for receiver, claimed in await self._write_down_and_take(PER_ENDPOINT):
+        for receiver, claimed in await self._write_down_and_take(PER_ENDPOINT + _AHEAD):
             self._begin(receiver, claimed)
 
     async def _is_anything_due(self) -> bool:
         async with database.reading() as session:
-            return bool(await webhook_deliveries.receivers(session, self._full(PER_ENDPOINT)))
+            return bool(await webhook_deliveries.receivers(session, self._full(PER_ENDPOINT + _AHEAD)))
 
     async def _write_down_and_take(self, room: int) -> list[Taken]:
         """All results so far, and what they free, in one transaction: commits would be the slowest part."""
@@ -91,30 +97,37 @@ class Sender:
     async def _take(self, session: AsyncSession, room: int) -> list[Taken]:
         """What is due. What cannot be read at one endpoint stands in nobody else's way."""
         waiting = await webhook_deliveries.receivers(session, self._full(room)) if room else []
-        wanted = [(receiver, room - self._sending[receiver.id]) for receiver in waiting]
+        wanted = [(receiver, room - self._held[receiver.id]) for receiver in waiting]
         if (taken := await _claim(session, wanted)) is not None:
             return taken
         apart = [await _claim(session, [each]) for each in wanted]
         return [each for found in apart for each in found or ()]
 
     def _full(self, room: int) -> list[UUID]:
-        return [endpoint_id for endpoint_id, count in self._sending.items() if count >= room]
+        return [endpoint_id for endpoint_id, count in self._held.items() if count >= room]
 
     def _begin(self, receiver: Receiver, claimed: Claimed) -> None:
-        self._sending[receiver.id] += 1
+        self._held[receiver.id] += 1
         task = asyncio.create_task(self._send(receiver, claimed))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _send(self, receiver: Receiver, claimed: Claimed) -> None:
+        try:
+            async with self._slots[receiver.id]:
+                await self._send_now(receiver, claimed)
+        finally:
+            self._held[receiver.id] -= 1
+        self._wake.set()
+
+    async def _send_now(self, receiver: Receiver, claimed: Claimed) -> None:
+        """Not when the lease is over, as for a process that was paused: somebody else has sent it by now."""
+        if clock.now() >= claimed.lease_ends:
+            return
         message_id = f"msg_{claimed.event_id}"
         headers = standard_webhooks.headers(message_id, clock.now(), claimed.body, receiver.keys)
-        try:
-            outcome = await outside.outbound.post(receiver.url, headers, claimed.body)
-        finally:
-            self._sending[receiver.id] -= 1
+        outcome = await outside.outbound.post(receiver.url, headers, claimed.body)
         self._results.append((receiver, claimed, outcome))
-        self._wake.set()
 
     async def _rest(self) -> None:
         """Until something was queued or sent, but no longer than until a failed one may be due again."""

@@ -77,6 +77,7 @@ class Claimed:
 
     id: UUID
     token: UUID
+    lease_ends: datetime
     event_id: UUID
     attempt: int
     body: bytes
@@ -167,6 +168,7 @@ async def claim(
             Claimed(
                 row["id"],
                 token,
+                lease_ends,
                 row["event_id"],
                 row["attempts"] + 1,
                 await webhook_payloads.body_of(session, events[row["event_id"]], row["id"], receiver.payload),

@@ -1,6 +1,7 @@
 """Events reach every endpoint that wants them: signed, in order, retried, and never twice without need."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -29,7 +30,7 @@ from app.sequencer import sequence
 from app.services import webhook_deliveries
 from app.services.webhook_deliveries import Claimed
 from app.settings import settings
-from app.webhook_sender import Sender
+from app.webhook_sender import PER_ENDPOINT, Sender
 from tests.factories import Person, Places, make_staff
 from tests.stories import CATEGORY, DESCRIPTION, begin, change, problem
 from tests.webhooks.receiver import Answer, Receiver
@@ -472,6 +473,25 @@ async def test_a_case_that_cannot_be_read_stands_in_nobodys_way(
             await settled(db, endpoint_id, DeliveryStatus.DELIVERED, 1)
         assert broken.received == []
         await change(hazard_id, description_sealed=None)
+
+
+async def test_what_waited_until_its_lease_was_over_is_left_to_whoever_takes_it_next(
+    client: httpx.AsyncClient, admin: Person, places: Places, db: Database, advance: Callable[[float], None]
+) -> None:
+    async with Receiver(hang_seconds=0.5) as receiver:
+        endpoint_id = await subscribe(client, admin, places.district, receiver, "test.")
+        subjects = [await new_subject(places.grid) for _ in range(2 * PER_ENDPOINT)]
+        await _record_all(db, subjects)
+        await place_all()
+        async with sending():
+            await until(lambda: receiver.connections == PER_ENDPOINT)
+            await asyncio.sleep(0.2)
+            assert receiver.connections == PER_ENDPOINT
+            advance(settings.job_lease_seconds + 1)
+            rows = await settled(db, endpoint_id, DeliveryStatus.DELIVERED, len(subjects))
+        # Those that were under way arrived, and nobody else had them.
+        assert Counter(row.attempts for row in rows) == {1: PER_ENDPOINT, 2: PER_ENDPOINT}
+        assert receiver.connections == len(subjects)
 
 
 async def test_a_secret_that_cannot_be_read_stands_in_nobodys_way(
