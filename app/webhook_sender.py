@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from uuid import UUID
@@ -15,6 +16,7 @@ from app.crypto import SealBroken
 from app.db import database
 from app.errors import Unavailable
 from app.leases import describe
+from app.models.webhooks import PayloadKind
 from app.outside import outside
 from app.services import webhook_deliveries
 from app.services.webhook_deliveries import Claimed, Receiver
@@ -23,7 +25,7 @@ from app.settings import settings
 from app.signals import signals
 
 PER_ENDPOINT = 8
-_AHEAD = 8
+_MOST = 2 * PER_ENDPOINT
 _IDLE_SECONDS = 1.0
 _LISTEN_SECONDS = 60.0
 _BATCH_SECONDS = 0.02
@@ -37,7 +39,7 @@ Result = tuple[Receiver, Claimed, Outcome]
 class Sender:
     """What this process has in its hands, and what it has not written down yet.
 
-    It takes a few more of each endpoint than it sends at once, so that sending goes on while results are written down.
+    It takes twice as many of each endpoint as it sends at once, so that sending goes on while results are written down.
     They wait no longer than one deadline for the others, and a lease is longer than two.
     """
 
@@ -64,7 +66,7 @@ class Sender:
         if self._tasks:
             await asyncio.wait(self._tasks)
         if self._results:
-            await self._write_down_and_take(room=0)
+            await self._write_down_and_take([])
 
     async def _listen(self) -> None:
         """A signal while we work is not lost: it cuts the next rest short."""
@@ -74,37 +76,33 @@ class Sender:
 
     async def _turn(self) -> None:
         """Write down what came back and take what is due, as much as each endpoint has room for."""
-        if not self._results and not await self._is_anything_due():
-            return
-        for receiver, claimed in await self._write_down_and_take(PER_ENDPOINT + _AHEAD):
-            self._begin(receiver, claimed)
-
-    async def _is_anything_due(self) -> bool:
         async with database.reading() as session:
-            return bool(await webhook_deliveries.receivers(session, self._full(PER_ENDPOINT + _AHEAD)))
+            freed = {receiver.id for receiver, _, _ in self._results}
+            waiting = await webhook_deliveries.receivers(session, self._full(), freed)
+        if waiting or self._results:
+            for receiver, claimed in await self._write_down_and_take(waiting):
+                self._begin(receiver, claimed)
 
-    async def _write_down_and_take(self, room: int) -> list[Taken]:
+    async def _write_down_and_take(self, waiting: Sequence[Receiver]) -> list[Taken]:
         """All results so far, and what they free, in one transaction: commits would be the slowest part."""
         results, self._results = self._results, []
         try:
             async with database.transaction() as session:
                 await _write_down(session, results)
-                return await self._take(session, room)
+                return await self._take(session, waiting)
         except Unavailable:
             self._results = results + self._results
             raise
 
-    async def _take(self, session: AsyncSession, room: int) -> list[Taken]:
+    async def _take(self, session: AsyncSession, waiting: Sequence[Receiver]) -> list[Taken]:
         """What is due. What cannot be read at one endpoint stands in nobody else's way."""
-        waiting = await webhook_deliveries.receivers(session, self._full(room)) if room else []
-        wanted = [(receiver, room - self._held[receiver.id]) for receiver in waiting]
-        if (taken := await _claim(session, wanted)) is not None:
-            return taken
-        apart = [await _claim(session, [each]) for each in wanted]
-        return [each for found in apart for each in found or ()]
+        wanted = [(receiver, _MOST - self._held[receiver.id]) for receiver in waiting]
+        legible = [each for each in wanted if each[0].payload is PayloadKind.THIN]
+        apart = [await _claim(session, each) for each in wanted if each not in legible]
+        return [*await webhook_deliveries.claim(session, legible), *itertools.chain(*apart)]
 
-    def _full(self, room: int) -> list[UUID]:
-        return [endpoint_id for endpoint_id, count in self._held.items() if count >= room]
+    def _full(self) -> list[UUID]:
+        return [endpoint_id for endpoint_id, count in self._held.items() if count >= _MOST]
 
     def _begin(self, receiver: Receiver, claimed: Claimed) -> None:
         self._held[receiver.id] += 1
@@ -136,16 +134,15 @@ class Sender:
         await asyncio.sleep(_BATCH_SECONDS)
 
 
-async def _claim(session: AsyncSession, wanted: Sequence[tuple[Receiver, int]]) -> list[Taken] | None:
-    """None, and nothing is taken, when something of it cannot be read."""
+async def _claim(session: AsyncSession, wanted: tuple[Receiver, int]) -> list[Taken]:
+    """Deliveries of one endpoint that is told cases; none of them when one cannot be read."""
     try:
         async with session.begin_nested():
-            return await webhook_deliveries.claim(session, wanted)
+            return await webhook_deliveries.claim(session, [wanted])
     except SealBroken as failure:
-        if len(wanted) == 1:
-            endpoint_id = str(wanted[0][0].id)
-            _log.error("worker_failed", part="webhooks", error=describe(failure), subject_id=endpoint_id)
-        return None
+        endpoint_id = str(wanted[0].id)
+        _log.error("worker_failed", part="webhooks", error=describe(failure), subject_id=endpoint_id)
+        return []
 
 
 async def _write_down(session: AsyncSession, results: Sequence[Result]) -> None:

@@ -1,7 +1,7 @@
 """Deliveries: one per event and endpoint, in order per subject, tried again later and later, dead in the end."""
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -9,13 +9,17 @@ from typing import TypedDict, cast
 from uuid import UUID
 
 from sqlalchemy import (
+    Boolean,
     ColumnElement,
     Integer,
     ScalarSelect,
     Table,
     bindparam,
+    case,
     exists,
     func,
+    literal_column,
+    or_,
     select,
     tuple_,
     union_all,
@@ -105,6 +109,19 @@ class _Due(TypedDict):
     attempts: int
 
 
+_TOLD = (
+    Event.type,
+    Event.position,
+    Event.subject_kind,
+    Event.subject_id,
+    Event.seq,
+    Event.community_id,
+    Event.region_id,
+    Event.occurred_at,
+    Event.payload,
+)
+
+
 async def fan_out(session: AsyncSession, batch: Sequence[Event]) -> None:
     """Queue what happened for every endpoint that wants it. Runs while events are placed: only inserts."""
     told = [event for event in batch if event.audience is not Audience.AUDIT and event.region_id is not None]
@@ -120,8 +137,10 @@ async def fan_out(session: AsyncSession, batch: Sequence[Event]) -> None:
         await _queue(session, pairs)
 
 
-async def receivers(session: AsyncSession, full: Sequence[UUID]) -> list[Receiver]:
-    """The active endpoints that have something due, without those that have no room for more."""
+async def receivers(
+    session: AsyncSession, full: Sequence[UUID], freed: Collection[UUID] = ()
+) -> list[Receiver]:
+    """The active endpoints that have something due, or will as they were `freed`, without those that are `full`."""
     due = select(WebhookDelivery.endpoint_id).where(
         WebhookDelivery.status == DeliveryStatus.QUEUED,
         WebhookDelivery.ready,
@@ -130,7 +149,9 @@ async def receivers(session: AsyncSession, full: Sequence[UUID]) -> list[Receive
     )
     rows = await session.scalars(
         select(WebhookEndpoint).where(
-            WebhookEndpoint.status == EndpointStatus.ACTIVE, WebhookEndpoint.id.not_in(full), due.exists()
+            WebhookEndpoint.status == EndpointStatus.ACTIVE,
+            WebhookEndpoint.id.not_in(full),
+            or_(WebhookEndpoint.id.in_(freed), due.exists()),
         )
     )
     found = {row.id: row for row in rows}
@@ -161,7 +182,6 @@ async def claim(
     lease_ends = now + timedelta(seconds=settings.job_lease_seconds)
     taken = {"ids": [row["id"] for row in rows], "lease": token, "lease_ends": lease_ends}
     await writes.run(session, _TAKE, taken)
-    events = await _events(session, [row["event_id"] for row in rows])
     return [
         (
             receiver,
@@ -171,11 +191,17 @@ async def claim(
                 lease_ends,
                 row["event_id"],
                 row["attempts"] + 1,
-                await webhook_payloads.body_of(session, events[row["event_id"]], row["id"], receiver.payload),
+                await webhook_payloads.body_of(session, _event(row), row["id"], receiver.payload),
             ),
         )
         for receiver, row in found
     ]
+
+
+def _event(row: _Due) -> Event:
+    """As much of it as its deliveries say."""
+    told = {column.key: row[column.key] for column in _TOLD}  # type: ignore[literal-required]
+    return Event(id=row["event_id"], **told)
 
 
 async def finish(session: AsyncSession, results: Sequence[tuple[Claimed, Outcome]]) -> None:
@@ -184,23 +210,13 @@ async def finish(session: AsyncSession, results: Sequence[tuple[Claimed, Outcome
     ids = [claimed.id for claimed, _ in results]
     if not settings.is_sqlite:
         await writes.run(session, _LOCK, {"ids": ids})
-    over: list[_Values] = []
-    again: list[_Values] = []
-    for claimed, outcome in results:
-        held: _Values = {"row": claimed.id, "lease": claimed.token}
-        status = _end(claimed, outcome)
-        if status is DeliveryStatus.QUEUED:
-            wait = timedelta(seconds=_wait(claimed.attempt, outcome, now))
-            again.append(held | {"next_at": now + wait})
-        else:
-            over.append(held | {"next_at": now, "finished_at": now, "status": status, "body_sealed": None})
-    for changed in filter(None, (over, again)):
-        await session.execute(_SETTLE, changed)
+    await session.execute(_SETTLE, [_settled(*result, now) for result in results])
     await _write_tries(
         session, [_try(each.id, each.token, each.attempt, outcome, now) for each, outcome in results]
     )
+    over = [claimed.id for claimed, outcome in results if _end(claimed, outcome) is not DeliveryStatus.QUEUED]
     if over:
-        await _promote(session, [cast(UUID, each["row"]) for each in over])
+        await writes.run(session, _PROMOTE, {"ids": over})
 
 
 async def note_outcomes(
@@ -423,12 +439,20 @@ def _end(claimed: Claimed, outcome: Outcome) -> DeliveryStatus:
     return DeliveryStatus.DEAD if is_last else DeliveryStatus.QUEUED
 
 
-async def _promote(session: AsyncSession, delivery_ids: Sequence[UUID]) -> None:
-    """The earliest that waits is ready, for each subject and endpoint of these deliveries."""
-    firsts = await writes.run(session, _FIRSTS, {"ids": delivery_ids})
-    waiting = [row["id"] for row in firsts if row["id"] is not None]
-    if waiting:
-        await writes.run(session, _MAKE_READY, {"ids": waiting})
+def _settled(claimed: Claimed, outcome: Outcome, now: datetime) -> dict[str, object]:
+    """The parameters of `_SETTLE`."""
+    status, next_at = _end(claimed, outcome), now
+    finished_at: datetime | None = now
+    if status is DeliveryStatus.QUEUED:
+        next_at, finished_at = now + timedelta(seconds=_wait(claimed.attempt, outcome, now)), None
+    return {
+        "row": claimed.id,
+        "lease": claimed.token,
+        "status": status,
+        "next_at": next_at,
+        "finished_at": finished_at,
+        "over": finished_at is not None,
+    }
 
 
 def _wait(attempt: int, outcome: Outcome, now: datetime) -> float:
@@ -499,11 +523,6 @@ async def _ancestors(session: AsyncSession, region_ids: Iterable[UUID]) -> dict[
     return above
 
 
-async def _events(session: AsyncSession, ids: Sequence[UUID]) -> dict[UUID, Event]:
-    rows = await session.scalars(select(Event).where(Event.id.in_(ids)))
-    return {row.id: row for row in rows}
-
-
 def _next_waiting(*conditions: ColumnElement[bool]) -> ScalarSelect[UUID]:
     """The earliest that waits in the stream of a delivery: of the same subject, for the same endpoint."""
     return (
@@ -511,7 +530,8 @@ def _next_waiting(*conditions: ColumnElement[bool]) -> ScalarSelect[UUID]:
         .where(
             _Waiting.endpoint_id == WebhookDelivery.endpoint_id,
             _Waiting.subject_id == WebhookDelivery.subject_id,
-            _Waiting.status == DeliveryStatus.QUEUED,
+            # Written out, or no plan could use the index.
+            _Waiting.status == literal_column("'queued'"),
             *conditions,
         )
         .order_by(_Waiting.position)
@@ -521,17 +541,26 @@ def _next_waiting(*conditions: ColumnElement[bool]) -> ScalarSelect[UUID]:
     )
 
 
-# What is still held under a lease is given back; the other columns that change are parameters.
+# What is still held under a lease is given back; the other columns that change are parameters. Once it is over nobody
+# needs the body that was kept for later tries.
 _SETTLE = (
     update(_DELIVERIES)
     .where(_DELIVERIES.c.id == bindparam("row"), _DELIVERIES.c.lease_token == bindparam("lease"))
-    .values(lease_token=None)
+    .values(
+        lease_token=None,
+        body_sealed=case((bindparam("over", type_=Boolean), None), else_=_DELIVERIES.c.body_sealed),
+    )
 )
 # Compiled once: these run for every handful of deliveries, all day.
 _DUE: Hot[_Due] = Hot(
     select(
-        WebhookDelivery.id, WebhookDelivery.event_id, WebhookDelivery.lease_token, WebhookDelivery.attempts
+        WebhookDelivery.id,
+        WebhookDelivery.event_id,
+        WebhookDelivery.lease_token,
+        WebhookDelivery.attempts,
+        *_TOLD,
     )
+    .join(Event, Event.id == WebhookDelivery.event_id)
     .where(
         WebhookDelivery.endpoint_id == bindparam("endpoint"),
         WebhookDelivery.status == DeliveryStatus.QUEUED,
@@ -540,7 +569,7 @@ _DUE: Hot[_Due] = Hot(
     )
     .order_by(WebhookDelivery.next_at)
     .limit(bindparam("room", type_=Integer))
-    .with_for_update(skip_locked=True)
+    .with_for_update(skip_locked=True, of=WebhookDelivery)
 )
 _TAKE: Hot[_Id] = Hot(
     update(_DELIVERIES)
@@ -551,9 +580,14 @@ _TAKE: Hot[_Id] = Hot(
         lease_token=bindparam("lease", type_=_DELIVERIES.c.lease_token.type),
     )
 )
-_FIRSTS: Hot[_Id] = Hot(select(_next_waiting().label("id")).where(one_of(WebhookDelivery.id, "ids")))
-_MAKE_READY: Hot[_Id] = Hot(
-    update(_DELIVERIES).where(one_of(WebhookDelivery.id, "ids"), ~_DELIVERIES.c.ready).values(ready=True)
+# The earliest that waits is ready, for each subject and endpoint of these deliveries.
+_PROMOTE: Hot[_Id] = Hot(
+    update(_DELIVERIES)
+    .where(
+        _DELIVERIES.c.id.in_(select(_next_waiting()).where(one_of(WebhookDelivery.id, "ids"))),
+        ~_DELIVERIES.c.ready,
+    )
+    .values(ready=True)
 )
 # All that `finish` changes, in the order in which `_waiting` locks: neither may hold what the other has yet to lock.
 _LOCK: Hot[_Id] = Hot(
