@@ -12,12 +12,14 @@ import httpx
 import pytest
 from sqlalchemy import delete, func, select
 
+from app import edge, operation
 from app.db import Database
+from app.limits import Limiter
 from app.models.hazards import HazardStatus
 from app.models.staff import Role
 from app.models.webhooks import DeliveryStatus, WebhookAttempt, WebhookDelivery
 from app.services import webhook_deliveries
-from app.settings import settings
+from app.settings import Settings, settings
 from tests.factories import Places, make_staff
 from tests.stories import begin
 from tests.webhooks.drill import start_worker
@@ -29,6 +31,15 @@ pytestmark = pytest.mark.drill
 ENDPOINTS, SUBJECTS, EVENTS = 5, 200, 20_000
 _BURST = 500
 _ASKED, _ROUNDS = 300, 3
+
+
+@pytest.fixture(autouse=True)
+def _no_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One caller asks more in a minute than anybody may."""
+    plenty = "900000000/day"
+    generous = Limiter(Settings(rate_limit_caller=plenty, rate_limit_address=plenty))
+    for module in (edge, operation):
+        monkeypatch.setattr(module, "limiter", generous)
 
 
 async def test_a_backlog_costs_nothing(
