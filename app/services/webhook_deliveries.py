@@ -17,11 +17,9 @@ from sqlalchemy import (
     bindparam,
     case,
     exists,
-    func,
     literal_column,
     or_,
     select,
-    tuple_,
     union_all,
     update,
 )
@@ -65,7 +63,11 @@ _SLOW_DOWN = (429, 503)
 _DELIVERIES = cast(Table, WebhookDelivery.__table__)
 _ATTEMPTS = cast(Table, WebhookAttempt.__table__)
 _Waiting = aliased(WebhookDelivery)
-_Values = dict[str, object]
+# As the indexes say it: on SQLite no other way to say the same finds them, and a plan scans all that waits.
+_IS_READY: tuple[ColumnElement[bool], ...] = (
+    WebhookDelivery.status == literal_column("'queued'"),
+    literal_column("webhook_deliveries.ready"),
+)
 
 
 class DeliveryNotOver(Conflict):
@@ -100,6 +102,11 @@ class Receiver:
 
 class _Id(TypedDict):
     id: UUID | None
+
+
+class _Stream(TypedDict):
+    endpoint_id: UUID
+    subject_id: UUID
 
 
 class _Due(TypedDict):
@@ -142,8 +149,7 @@ async def receivers(
 ) -> list[Receiver]:
     """The active endpoints that have something due, or will as they were `freed`, without those that are `full`."""
     due = select(WebhookDelivery.endpoint_id).where(
-        WebhookDelivery.status == DeliveryStatus.QUEUED,
-        WebhookDelivery.ready,
+        *_IS_READY,
         WebhookDelivery.next_at <= clock.now(),
         WebhookDelivery.endpoint_id == WebhookEndpoint.id,
     )
@@ -342,7 +348,9 @@ async def _queue(session: AsyncSession, pairs: Sequence[tuple[WebhookEndpoint, E
     The newest waiting row of each subject is locked: a worker that finishes it waits for this commit, and then finds
     and readies what was queued behind it.
     """
-    waiting = await _waiting(session, {event.subject_id for _, event in pairs})
+    asked = {"endpoints": {endpoint.id for endpoint, _ in pairs}, "events": {event.id for _, event in pairs}}
+    newest = await writes.run(session, _NEWEST, asked)
+    waiting = {(row["endpoint_id"], row["subject_id"]) for row in newest}
     now = clock.now()
     rows = []
     for endpoint, event in pairs:
@@ -366,26 +374,6 @@ async def _queue(session: AsyncSession, pairs: Sequence[tuple[WebhookEndpoint, E
     if rows:
         await session.execute(insert(_DELIVERIES).on_conflict_do_nothing(), rows)
     signal_after_commit(session, TOPIC)
-
-
-async def _waiting(session: AsyncSession, subjects: Iterable[UUID]) -> set[tuple[UUID, UUID]]:
-    queued = (
-        WebhookDelivery.status == DeliveryStatus.QUEUED,
-        WebhookDelivery.subject_id.in_(list(subjects)),
-    )
-    newest = (
-        select(WebhookDelivery.endpoint_id, WebhookDelivery.subject_id, func.max(WebhookDelivery.position))
-        .where(*queued)
-        .group_by(WebhookDelivery.endpoint_id, WebhookDelivery.subject_id)
-    )
-    key = tuple_(WebhookDelivery.endpoint_id, WebhookDelivery.subject_id, WebhookDelivery.position)
-    rows = await session.execute(
-        select(WebhookDelivery.endpoint_id, WebhookDelivery.subject_id)
-        .where(*queued, key.in_(newest))
-        .order_by(WebhookDelivery.id)
-        .with_for_update(read=True)
-    )
-    return {(row.endpoint_id, row.subject_id) for row in rows}
 
 
 async def _requeue(session: AsyncSession, delivery_ids: Sequence[UUID]) -> None:
@@ -563,8 +551,7 @@ _DUE: Hot[_Due] = Hot(
     .join(Event, Event.id == WebhookDelivery.event_id)
     .where(
         WebhookDelivery.endpoint_id == bindparam("endpoint"),
-        WebhookDelivery.status == DeliveryStatus.QUEUED,
-        WebhookDelivery.ready,
+        *_IS_READY,
         WebhookDelivery.next_at <= bindparam("now"),
     )
     .order_by(WebhookDelivery.next_at)
@@ -589,7 +576,29 @@ _PROMOTE: Hot[_Id] = Hot(
     )
     .values(ready=True)
 )
-# All that `finish` changes, in the order in which `_waiting` locks: neither may hold what the other has yet to lock.
+# The newest that waits in each stream of some events and endpoints.
+_NEWEST: Hot[_Stream] = Hot(
+    select(WebhookDelivery.endpoint_id, WebhookDelivery.subject_id)
+    .where(
+        WebhookDelivery.id.in_(
+            select(
+                select(_Waiting.id)
+                .where(
+                    _Waiting.endpoint_id == WebhookEndpoint.id,
+                    _Waiting.subject_id == Event.subject_id,
+                    _Waiting.status == literal_column("'queued'"),
+                )
+                .order_by(_Waiting.position.desc())
+                .limit(1)
+                .correlate(WebhookEndpoint, Event)
+                .scalar_subquery()
+            ).where(one_of(WebhookEndpoint.id, "endpoints"), one_of(Event.id, "events"))
+        )
+    )
+    .order_by(WebhookDelivery.id)
+    .with_for_update(read=True)
+)
+# All that `finish` changes, in the order in which `_NEWEST` locks: neither may hold what the other has yet to lock.
 _LOCK: Hot[_Id] = Hot(
     select(_Waiting.id)
     .where(
