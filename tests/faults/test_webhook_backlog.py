@@ -1,5 +1,6 @@
 """A hundred thousand webhooks that wait cost the callers of the API nothing, and taking the next ones hardly anything."""
 
+import asyncio
 import os
 import time
 from collections.abc import AsyncIterator
@@ -30,6 +31,7 @@ pytestmark = pytest.mark.drill
 
 ENDPOINTS, SUBJECTS, EVENTS = 5, 200, 20_000
 _BURST = 500
+_START_SECONDS = 60
 _ASKED, _ROUNDS = 300, 3
 
 
@@ -56,7 +58,7 @@ async def test_a_backlog_costs_nothing(
         waiting = await _waiting(db)
         standing = await _p95(client, story.reporter.headers, hazard_id)
         claim = await _claim_ms(db)
-        async with _working(tmp_path):
+        async with _working(tmp_path, receiver):
             sending = await _p95(client, story.reporter.headers, hazard_id)
         left = await _waiting(db)
         await _clear(db)
@@ -141,7 +143,8 @@ class _Undone(Exception):
 
 
 @asynccontextmanager
-async def _working(folder: Path) -> AsyncIterator[None]:
+async def _working(folder: Path, receiver: Receiver) -> AsyncIterator[None]:
+    """A worker beside us, from its first delivery on."""
     env = os.environ | {
         "JINCAI_DATABASE_URL": settings.database_url,
         "JINCAI_MEDIA_URL": folder.as_uri(),
@@ -149,6 +152,9 @@ async def _working(folder: Path) -> AsyncIterator[None]:
     }
     worker = await start_worker(env)
     try:
+        async with asyncio.timeout(_START_SECONDS):
+            while not receiver.connections:  # noqa: ASYNC110 - it looks at another process's work
+                await asyncio.sleep(0.05)
         yield
     finally:
         worker.kill()
