@@ -580,6 +580,8 @@ _PROMOTE: Hot[_Id] = Hot(
 _NEWEST: Hot[_Stream] = Hot(
     select(WebhookDelivery.endpoint_id, WebhookDelivery.subject_id)
     .where(
+        # Asked again of a row that was waited for: it may be over by now.
+        WebhookDelivery.status == literal_column("'queued'"),
         WebhookDelivery.id.in_(
             select(
                 select(_Waiting.id)
@@ -593,7 +595,7 @@ _NEWEST: Hot[_Stream] = Hot(
                 .correlate(WebhookEndpoint, Event)
                 .scalar_subquery()
             ).where(one_of(WebhookEndpoint.id, "endpoints"), one_of(Event.id, "events"))
-        )
+        ),
     )
     .order_by(WebhookDelivery.id)
     .with_for_update(read=True)

@@ -533,6 +533,25 @@ async def test_placing_and_finishing_never_wait_for_each_other_for_ever(
                 )
 
 
+async def test_what_is_placed_while_the_last_before_it_ends_is_ready(
+    client: httpx.AsyncClient, admin: Person, places: Places, db: Database
+) -> None:
+    async with Receiver() as receiver:
+        endpoint_id = UUID(await subscribe(client, admin, places.district, receiver, "test."))
+        subjects = [await new_subject(places.grid)]
+        await _record_all(db, subjects)
+        await place_all()
+        claimed = await _claim_all(db, endpoint_id)
+        await _record_all(db, subjects)
+        async with db.transaction() as session:
+            await webhook_deliveries.finish(session, [(each, Outcome(204, None, 1)) for each in claimed])
+            placing = asyncio.create_task(place_all())
+            await asyncio.sleep(0.5)
+        await placing
+        rows = await deliveries(db, str(endpoint_id))
+        assert [(row.status, row.ready) for row in rows[1:]] == [(DeliveryStatus.QUEUED, True)]
+
+
 async def _record_all(db: Database, subjects: list[UUID]) -> None:
     async with db.transaction() as session:
         for subject_id in subjects:
