@@ -7,7 +7,7 @@ from pathlib import Path
 
 import asyncpg
 import orjson
-from sqlalchemy import event
+from sqlalchemy import Table, event
 from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
@@ -114,7 +114,7 @@ def signal_after_commit(session: AsyncSession, topic: str) -> None:
     session.info.setdefault(_AFTER_COMMIT, {})[topic] = None
 
 
-def insert(table: type[DeclarativeBase]) -> SqliteInsert | PostgresInsert:
+def insert(table: type[DeclarativeBase] | Table) -> SqliteInsert | PostgresInsert:
     """An INSERT that knows ON CONFLICT, in the dialect of the database in use."""
     return sqlite_insert(table) if settings.is_sqlite else postgres_insert(table)
 

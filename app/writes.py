@@ -95,6 +95,9 @@ def watch(session: AsyncSession, model: type[E], row: Row) -> E:
 async def run(session: AsyncSession, hot: Hot[R], values: Values) -> Sequence[R]:
     """Run a hot statement in the transaction, after everything that is still to be written."""
     await flush(session)
+    if session.in_nested_transaction():
+        # The session sets a savepoint with its own first query in it, which this one is not.
+        await session.connection()
     return await hot.run(driver_of(session), values)
 
 

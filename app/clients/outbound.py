@@ -4,6 +4,7 @@ No redirects, no proxies, one deadline over everything, and no more of the answe
 """
 
 import asyncio
+import contextlib
 import re
 import socket
 import ssl
@@ -11,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 from urllib.parse import urlsplit
 
 import h11
@@ -146,6 +147,9 @@ class _Names:
 
     async def look_up(self, host: str, port: int) -> list[Address]:
         """Every address behind a name, asked now; raises UrlRefused when there is none."""
+        with contextlib.suppress(ValueError):
+            # The usual form of an address leads to itself; of its other forms the resolver knows more than we.
+            return [IPv4Address(host)]
         loop, key = asyncio.get_running_loop(), (host, port)
         asking = self._asking.get(key)
         if asking is None or asking.get_loop() is not loop:

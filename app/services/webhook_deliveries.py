@@ -1,21 +1,36 @@
-"""Deliveries: taken in order per subject, tried again later and later, dead in the end; and who may read them."""
+"""Deliveries: one per event and endpoint, in order per subject, tried again later and later, dead in the end."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
+from typing import TypedDict, cast
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, select, tuple_, update
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    Integer,
+    ScalarSelect,
+    Table,
+    bindparam,
+    case,
+    literal_column,
+    or_,
+    select,
+    union_all,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from app import clock, pagination
+from app import clock, pagination, writes
 from app.auth import Caller
 from app.clients.outbound import Outcome
 from app.db import insert
 from app.errors import NotFound
+from app.hot import Hot, one_of
 from app.ids import new_id
 from app.models.events import Event
 from app.models.webhooks import (
@@ -36,9 +51,18 @@ from app.services import scopes, webhook_endpoints, webhook_payloads
 from app.settings import settings
 
 _LIST = "list_webhook_deliveries"
+_ROWS = 500
 _JITTER = 0.2
 _LONGEST_WAIT = 86_400.0
 _SLOW_DOWN = (429, 503)
+_DELIVERIES = cast(Table, WebhookDelivery.__table__)
+_ATTEMPTS = cast(Table, WebhookAttempt.__table__)
+_Waiting = aliased(WebhookDelivery)
+# As the indexes say it: on SQLite no other way to say the same finds them, and a plan scans all that waits.
+_IS_READY: tuple[ColumnElement[bool], ...] = (
+    WebhookDelivery.status == literal_column("'queued'"),
+    literal_column("webhook_deliveries.ready"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +71,7 @@ class Claimed:
 
     id: UUID
     token: UUID
-    endpoint_id: UUID
-    subject_id: UUID
+    lease_ends: datetime
     event_id: UUID
     attempt: int
     body: bytes
@@ -65,100 +88,109 @@ class Receiver:
     failing: bool
 
 
-async def receivers(session: AsyncSession, full: Sequence[UUID]) -> list[Receiver]:
-    """The active endpoints that have something due, without those that have no room for more."""
+class _Id(TypedDict):
+    id: UUID | None
+
+
+class _Due(TypedDict):
+    id: UUID
+    event_id: UUID
+    lease_token: UUID | None
+    attempts: int
+
+
+_TOLD = (
+    Event.type,
+    Event.position,
+    Event.subject_kind,
+    Event.subject_id,
+    Event.seq,
+    Event.community_id,
+    Event.region_id,
+    Event.occurred_at,
+    Event.payload,
+)
+
+
+async def receivers(
+    session: AsyncSession, full: Sequence[UUID], freed: Collection[UUID] = ()
+) -> list[Receiver]:
+    """The active endpoints that have something due, or will as they were `freed`, without those that are `full`."""
     due = select(WebhookDelivery.endpoint_id).where(
-        WebhookDelivery.status == DeliveryStatus.QUEUED,
-        WebhookDelivery.ready,
+        *_IS_READY,
         WebhookDelivery.next_at <= clock.now(),
         WebhookDelivery.endpoint_id == WebhookEndpoint.id,
     )
     rows = await session.scalars(
         select(WebhookEndpoint).where(
-            WebhookEndpoint.status == EndpointStatus.ACTIVE, WebhookEndpoint.id.not_in(full), due.exists()
+            WebhookEndpoint.status == EndpointStatus.ACTIVE,
+            WebhookEndpoint.id.not_in(full),
+            or_(WebhookEndpoint.id.in_(freed), due.exists()),
         )
     )
+    found = {row.id: row for row in rows}
+    keys = await webhook_endpoints.all_signing_keys(session, list(found)) if found else {}
     return [
-        Receiver(
-            row.id,
-            row.url,
-            row.payload,
-            await webhook_endpoints.signing_keys(session, row.id),
-            row.failing_since is not None,
-        )
-        for row in rows
+        Receiver(row.id, row.url, row.payload, keys[row.id], row.failing_since is not None)
+        for row in found.values()
+        if row.id in keys
     ]
 
 
-async def claim(session: AsyncSession, receiver: Receiver, limit: int) -> list[Claimed]:
-    """Take due deliveries of one endpoint, each the earliest of its subject, under a lease."""
+async def claim(
+    session: AsyncSession, wanted: Sequence[tuple[Receiver, int]]
+) -> list[tuple[Receiver, Claimed]]:
+    """Take due deliveries, so many of each endpoint, each the earliest of its subject, under one lease."""
     now, token = clock.now(), new_id()
-    lease_ends = now + timedelta(seconds=settings.job_lease_seconds)
-    due = (
-        select(WebhookDelivery.id, WebhookDelivery.lease_token, WebhookDelivery.attempts)
-        .where(
-            WebhookDelivery.endpoint_id == receiver.id,
-            WebhookDelivery.status == DeliveryStatus.QUEUED,
-            WebhookDelivery.ready,
-            WebhookDelivery.next_at <= now,
-        )
-        .order_by(WebhookDelivery.next_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    found = list(await session.execute(due))
+    found: list[tuple[Receiver, _Due]] = []
+    for receiver, room in wanted:
+        values = {"endpoint": receiver.id, "now": now, "room": room}
+        found += [(receiver, row) for row in await writes.run(session, _DUE, values)]
     if not found:
         return []
+    rows = [row for _, row in found]
     await _write_tries(
         session,
-        [_lost(row.id, row.lease_token, row.attempts, now) for row in found if row.lease_token is not None],
+        [_lost(row["id"], row["lease_token"], row["attempts"], now) for row in rows if row["lease_token"]],
     )
-    rows = (
-        await session.execute(
-            update(WebhookDelivery)
-            .where(WebhookDelivery.id.in_([row.id for row in found]))
-            .values(attempts=WebhookDelivery.attempts + 1, next_at=lease_ends, lease_token=token)
-            .returning(WebhookDelivery)
-            .execution_options(synchronize_session=False)
-        )
-    ).scalars()
-    taken = list(rows)
-    events = await _events(session, [row.event_id for row in taken])
+    lease_ends = now + timedelta(seconds=settings.job_lease_seconds)
+    taken = {"ids": [row["id"] for row in rows], "lease": token, "lease_ends": lease_ends}
+    await writes.run(session, _TAKE, taken)
     return [
-        Claimed(
-            row.id,
-            token,
-            row.endpoint_id,
-            row.subject_id,
-            row.event_id,
-            row.attempts,
-            await webhook_payloads.body_of(session, events[row.event_id], row, receiver.payload),
+        (
+            receiver,
+            Claimed(
+                row["id"],
+                token,
+                lease_ends,
+                row["event_id"],
+                row["attempts"] + 1,
+                await webhook_payloads.body_of(session, _event(row), row["id"], receiver.payload),
+            ),
         )
-        for row in taken
+        for receiver, row in found
     ]
+
+
+def _event(row: _Due) -> Event:
+    """As much of it as its deliveries say."""
+    told = {column.key: row[column.key] for column in _TOLD}  # type: ignore[literal-required]
+    return Event(id=row["event_id"], **told)
 
 
 async def finish(session: AsyncSession, results: Sequence[tuple[Claimed, Outcome]]) -> None:
     """Write down how tries ended. For whoever lost the lease in the meantime the delivery does not change."""
     now = clock.now()
-    by_end: dict[DeliveryStatus, list[tuple[UUID, UUID]]] = {}
-    for claimed, outcome in results:
-        by_end.setdefault(_end(claimed, outcome), []).append((claimed.id, claimed.token))
-    held: set[UUID] = set()
-    for status, leases in by_end.items():
-        if status is not DeliveryStatus.QUEUED:
-            held |= await _settle(
-                session, leases, status=status, finished_at=now, next_at=now, body_sealed=None
-            )
-    over = list(held)
-    for claimed, outcome in results:
-        if _end(claimed, outcome) is DeliveryStatus.QUEUED:
-            next_at = now + timedelta(seconds=_wait(claimed.attempt, outcome, now))
-            await _settle(session, [(claimed.id, claimed.token)], next_at=next_at)
-    tries = [_try(each.id, each.token, each.attempt, outcome, now) for each, outcome in results]
-    await _write_tries(session, tries)
+    ids = [claimed.id for claimed, _ in results]
+    if not settings.is_sqlite:
+        await writes.run(session, _LOCK, {"ids": ids})
+    await session.execute(_SETTLE, [_settled(*result, now) for result in results])
+    await _write_tries(
+        session, [_try(each.id, each.token, each.attempt, outcome, now) for each, outcome in results]
+    )
+    over = [claimed.id for claimed, outcome in results if _end(claimed, outcome) is not DeliveryStatus.QUEUED]
     if over:
-        await _promote(session, over)
+        await writes.run(session, _PROMOTE, {"ids": over})
 
 
 async def note_outcomes(
@@ -222,12 +254,6 @@ async def read(session: AsyncSession, caller: Caller, delivery_id: UUID) -> Webh
     )
 
 
-def visible_to(caller: Caller, operation: str) -> ColumnElement[bool]:
-    """The condition on deliveries to the endpoints of the caller's regions."""
-    mine = select(WebhookEndpoint.id).where(scopes.within(WebhookEndpoint.region_id, caller.scope(operation)))
-    return WebhookDelivery.endpoint_id.in_(mine)
-
-
 def _end(claimed: Claimed, outcome: Outcome) -> DeliveryStatus:
     if outcome.succeeded:
         return DeliveryStatus.DELIVERED
@@ -235,40 +261,20 @@ def _end(claimed: Claimed, outcome: Outcome) -> DeliveryStatus:
     return DeliveryStatus.DEAD if is_last else DeliveryStatus.QUEUED
 
 
-async def _settle(session: AsyncSession, leases: Sequence[tuple[UUID, UUID]], **columns: object) -> set[UUID]:
-    """Change what is still held under these leases, and give it back; its ids."""
-    held = await session.scalars(
-        update(WebhookDelivery)
-        .where(tuple_(WebhookDelivery.id, WebhookDelivery.lease_token).in_(leases))
-        .values(lease_token=None, **columns)
-        .returning(WebhookDelivery.id)
-        .execution_options(synchronize_session=False)
-    )
-    return set(held)
-
-
-async def _promote(session: AsyncSession, delivery_ids: Sequence[UUID]) -> None:
-    """The earliest that waits is ready, for each subject and endpoint of these deliveries."""
-    waiting = aliased(WebhookDelivery)
-    first = (
-        select(waiting.id)
-        .where(
-            waiting.endpoint_id == WebhookDelivery.endpoint_id,
-            waiting.subject_id == WebhookDelivery.subject_id,
-            waiting.status == DeliveryStatus.QUEUED,
-        )
-        .order_by(waiting.position)
-        .limit(1)
-        .correlate(WebhookDelivery)
-        .scalar_subquery()
-    )
-    firsts = list(await session.scalars(select(first).where(WebhookDelivery.id.in_(delivery_ids))))
-    await session.execute(
-        update(WebhookDelivery)
-        .where(WebhookDelivery.id.in_(firsts))
-        .values(ready=True)
-        .execution_options(synchronize_session=False)
-    )
+def _settled(claimed: Claimed, outcome: Outcome, now: datetime) -> dict[str, object]:
+    """The parameters of `_SETTLE`."""
+    status, next_at = _end(claimed, outcome), now
+    finished_at: datetime | None = now
+    if status is DeliveryStatus.QUEUED:
+        next_at, finished_at = now + timedelta(seconds=_wait(claimed.attempt, outcome, now)), None
+    return {
+        "row": claimed.id,
+        "lease": claimed.token,
+        "status": status,
+        "next_at": next_at,
+        "finished_at": finished_at,
+        "over": finished_at is not None,
+    }
 
 
 def _wait(attempt: int, outcome: Outcome, now: datetime) -> float:
@@ -316,15 +322,98 @@ def _lost(delivery_id: UUID, lease_token: UUID, attempt: int, now: datetime) -> 
 async def _write_tries(session: AsyncSession, tries: Sequence[dict[str, object]]) -> None:
     """One row per try. A process that was only paused knows better than whoever took it for dead."""
     if tries:
-        row = insert(WebhookAttempt)
+        row = insert(_ATTEMPTS)
         told = {name: row.excluded[name] for name in ("duration_ms", "status_code", "error", "excerpt")}
-        await session.execute(
-            row.values(list(tries)).on_conflict_do_update(
-                index_elements=["delivery_id", "lease_token"], set_=told
+        known = row.on_conflict_do_update(index_elements=["delivery_id", "lease_token"], set_=told)
+        await session.execute(known, list(tries))
+
+
+def visible_to(caller: Caller, operation: str) -> ColumnElement[bool]:
+    """Deliveries to the endpoints of the regions in which the caller may do this."""
+    mine = select(WebhookEndpoint.id).where(scopes.within(WebhookEndpoint.region_id, caller.scope(operation)))
+    return WebhookDelivery.endpoint_id.in_(mine)
+
+
+def _next_waiting(*conditions: ColumnElement[bool]) -> ScalarSelect[UUID]:
+    """The earliest that waits in the stream of a delivery: of the same subject, for the same endpoint."""
+    return (
+        select(_Waiting.id)
+        .where(
+            _Waiting.endpoint_id == WebhookDelivery.endpoint_id,
+            _Waiting.subject_id == WebhookDelivery.subject_id,
+            # Written out, or no plan could use the index.
+            _Waiting.status == literal_column("'queued'"),
+            *conditions,
+        )
+        .order_by(_Waiting.position)
+        .limit(1)
+        .correlate(WebhookDelivery)
+        .scalar_subquery()
+    )
+
+
+# What is still held under a lease is given back; the other columns that change are parameters. Once it is over nobody
+# needs the body that was kept for later tries.
+_SETTLE = (
+    update(_DELIVERIES)
+    .where(_DELIVERIES.c.id == bindparam("row"), _DELIVERIES.c.lease_token == bindparam("lease"))
+    .values(
+        lease_token=None,
+        body_sealed=case((bindparam("over", type_=Boolean), None), else_=_DELIVERIES.c.body_sealed),
+    )
+)
+# Compiled once: these run for every handful of deliveries, all day.
+_DUE: Hot[_Due] = Hot(
+    select(
+        WebhookDelivery.id,
+        WebhookDelivery.event_id,
+        WebhookDelivery.lease_token,
+        WebhookDelivery.attempts,
+        *_TOLD,
+    )
+    .join(Event, Event.id == WebhookDelivery.event_id)
+    .where(
+        WebhookDelivery.endpoint_id == bindparam("endpoint"),
+        *_IS_READY,
+        WebhookDelivery.next_at <= bindparam("now"),
+    )
+    .order_by(WebhookDelivery.next_at)
+    .limit(bindparam("room", type_=Integer))
+    .with_for_update(skip_locked=True, of=WebhookDelivery)
+)
+_TAKE: Hot[_Id] = Hot(
+    update(_DELIVERIES)
+    .where(one_of(WebhookDelivery.id, "ids"))
+    .values(
+        attempts=_DELIVERIES.c.attempts + 1,
+        next_at=bindparam("lease_ends", type_=_DELIVERIES.c.next_at.type),
+        lease_token=bindparam("lease", type_=_DELIVERIES.c.lease_token.type),
+    )
+)
+# The earliest that waits is ready, for each subject and endpoint of these deliveries.
+_PROMOTE: Hot[_Id] = Hot(
+    update(_DELIVERIES)
+    .where(
+        _DELIVERIES.c.id.in_(select(_next_waiting()).where(one_of(WebhookDelivery.id, "ids"))),
+        ~_DELIVERIES.c.ready,
+    )
+    .values(ready=True)
+)
+
+
+# All that `finish` changes, in the order in which `_NEWEST` locks: neither may hold what the other has yet to lock.
+_LOCK: Hot[_Id] = Hot(
+    select(_Waiting.id)
+    .where(
+        _Waiting.id.in_(
+            union_all(
+                select(WebhookDelivery.id).where(one_of(WebhookDelivery.id, "ids")),
+                select(_next_waiting(_Waiting.position > WebhookDelivery.position)).where(
+                    one_of(WebhookDelivery.id, "ids")
+                ),
             )
         )
-
-
-async def _events(session: AsyncSession, ids: Sequence[UUID]) -> dict[UUID, Event]:
-    rows = await session.scalars(select(Event).where(Event.id.in_(ids)))
-    return {row.id: row for row in rows}
+    )
+    .order_by(_Waiting.id)
+    .with_for_update(key_share=True)
+)

@@ -1,18 +1,22 @@
 """Receivers of our webhooks: created with a secret that is shown once, rotated, switched off and on, tested."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
+import structlog
 from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import clock, events, idempotency, pagination, standard_webhooks
 from app.auth import SYSTEM, Caller
+from app.crypto import SealBroken
 from app.db import database, signal_after_commit
 from app.errors import InvalidInput, NotFound, VersionConflict
 from app.events import Place
 from app.ids import new_id
 from app.keys import seal, unseal
+from app.leases import describe
 from app.models.base import JsonObject
 from app.models.events import Audience
 from app.models.webhooks import DisabledReason, WebhookEndpoint, WebhookSecret
@@ -30,6 +34,7 @@ from app.services import scopes
 from app.services.webhook_payloads import ping_body
 
 TOPIC = "webhooks"
+_log = structlog.get_logger("worker")
 _LIST = "list_webhook_endpoints"
 _CHANGE = "update_webhook_endpoint"
 _TOLERATED = timedelta(hours=120)
@@ -78,7 +83,7 @@ async def rotate_secret(
     endpoint = await lock(session, caller, endpoint_id)
     now = clock.now()
     ends_at = now + timedelta(hours=body.overlap_hours)
-    for age, old in enumerate(await secrets(session, endpoint.id), start=1):
+    for age, old in enumerate(await secrets(session, [endpoint.id]), start=1):
         old.expires_at = min(old.expires_at or ends_at, ends_at) if age < _MOST_SECRETS else now
     secret = _add_secret(session, endpoint)
     _record(session, caller, endpoint, "webhook_endpoint.secret_rotated")
@@ -185,12 +190,12 @@ async def lock(session: AsyncSession, caller: Caller, endpoint_id: UUID) -> Webh
     ).one()
 
 
-async def secrets(session: AsyncSession, endpoint_id: UUID) -> list[WebhookSecret]:
+async def secrets(session: AsyncSession, endpoint_ids: Sequence[UUID]) -> list[WebhookSecret]:
     """The secrets in force, the newest first."""
     rows = await session.scalars(
         select(WebhookSecret)
         .where(
-            WebhookSecret.endpoint_id == endpoint_id,
+            WebhookSecret.endpoint_id.in_(endpoint_ids),
             or_(WebhookSecret.expires_at.is_(None), WebhookSecret.expires_at > clock.now()),
         )
         .order_by(WebhookSecret.id.desc())
@@ -200,8 +205,25 @@ async def secrets(session: AsyncSession, endpoint_id: UUID) -> list[WebhookSecre
 
 async def signing_keys(session: AsyncSession, endpoint_id: UUID) -> list[bytes]:
     """The bytes of the secrets in force."""
-    rows = await secrets(session, endpoint_id)
-    return [standard_webhooks.key_of(unseal(row, "secret") or "") for row in rows]
+    return [_key(row) for row in await secrets(session, [endpoint_id])]
+
+
+async def all_signing_keys(session: AsyncSession, endpoint_ids: Sequence[UUID]) -> dict[UUID, list[bytes]]:
+    """The same for many. An endpoint with a secret that cannot be read is left out: it stands in nobody's way."""
+    keys: dict[UUID, list[bytes]] = {}
+    broken = set()
+    for row in await secrets(session, endpoint_ids):
+        try:
+            keys.setdefault(row.endpoint_id, []).append(_key(row))
+        except SealBroken as failure:
+            broken.add(row.endpoint_id)
+            endpoint_id = str(row.endpoint_id)
+            _log.error("worker_failed", part="webhooks", error=describe(failure), subject_id=endpoint_id)
+    return {key: found for key, found in keys.items() if key not in broken}
+
+
+def _key(row: WebhookSecret) -> bytes:
+    return standard_webhooks.key_of(unseal(row, "secret") or "")
 
 
 def _add_secret(session: AsyncSession, endpoint: WebhookEndpoint) -> str:

@@ -15,13 +15,14 @@ _MAX_BYTES = 16 * 1024
 _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_SORT_KEYS
 
 
-async def body_of(session: AsyncSession, event: Event, row: WebhookDelivery, payload: PayloadKind) -> bytes:
+async def body_of(session: AsyncSession, event: Event, delivery_id: UUID, payload: PayloadKind) -> bytes:
     """The payload of a delivery: the same bytes with every try, at most 16 KiB, nobody's name or number in it.
 
     A case changes between tries, so what the first one said about it is kept, sealed, until the delivery is over.
     """
     if payload is PayloadKind.THIN or event.subject_kind != Hazard.__tablename__:
         return _thin(event)
+    row = await session.get_one(WebhookDelivery, delivery_id)
     kept = unseal(row, "body")
     if kept is None:
         kept = _full(event, await session.get_one(Hazard, event.subject_id)).decode()

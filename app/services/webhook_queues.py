@@ -1,16 +1,18 @@
 """What waits for each endpoint: queued while events are placed, once more on request, always in order per subject."""
 
 from collections.abc import Iterable, Sequence
+from typing import TypedDict, cast
 from uuid import UUID
 
-from sqlalchemy import exists, func, select, tuple_, update
+from sqlalchemy import Table, exists, literal_column, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from app import clock
+from app import clock, writes
 from app.auth import Caller
 from app.db import insert, signal_after_commit
 from app.errors import Conflict, NotFound
+from app.hot import Hot, one_of
 from app.ids import new_id
 from app.models.events import Audience, Event
 from app.models.regions import RegionAncestor
@@ -20,6 +22,8 @@ from app.services import webhook_deliveries, webhook_endpoints
 from app.services.webhook_endpoints import TOPIC
 
 _ROWS = 500
+_DELIVERIES = cast(Table, WebhookDelivery.__table__)
+_Waiting = aliased(WebhookDelivery)
 
 
 class DeliveryNotOver(Conflict):
@@ -27,6 +31,37 @@ class DeliveryNotOver(Conflict):
 
     code = "webhook_delivery_not_over"
     title_en, title_zh = "The delivery is still queued", "该推送仍在队列中"
+
+
+class _Stream(TypedDict):
+    endpoint_id: UUID
+    subject_id: UUID
+
+
+# The newest that waits in each stream of some events and endpoints.
+_NEWEST: Hot[_Stream] = Hot(
+    select(WebhookDelivery.endpoint_id, WebhookDelivery.subject_id)
+    .where(
+        # Asked again of a row that was waited for: it may be over by now.
+        WebhookDelivery.status == literal_column("'queued'"),
+        WebhookDelivery.id.in_(
+            select(
+                select(_Waiting.id)
+                .where(
+                    _Waiting.endpoint_id == WebhookEndpoint.id,
+                    _Waiting.subject_id == Event.subject_id,
+                    _Waiting.status == literal_column("'queued'"),
+                )
+                .order_by(_Waiting.position.desc())
+                .limit(1)
+                .correlate(WebhookEndpoint, Event)
+                .scalar_subquery()
+            ).where(one_of(WebhookEndpoint.id, "endpoints"), one_of(Event.id, "events"))
+        ),
+    )
+    .order_by(WebhookDelivery.id)
+    .with_for_update(read=True)
+)
 
 
 async def fan_out(session: AsyncSession, batch: Sequence[Event]) -> None:
@@ -110,7 +145,9 @@ async def _queue(session: AsyncSession, pairs: Sequence[tuple[WebhookEndpoint, E
     The newest waiting row of each subject is locked: a worker that finishes it waits for this commit, and then finds
     and readies what was queued behind it.
     """
-    waiting = await _waiting(session, {event.subject_id for _, event in pairs})
+    asked = {"endpoints": {endpoint.id for endpoint, _ in pairs}, "events": {event.id for _, event in pairs}}
+    newest = await writes.run(session, _NEWEST, asked)
+    waiting = {(row["endpoint_id"], row["subject_id"]) for row in newest}
     now = clock.now()
     rows = []
     for endpoint, event in pairs:
@@ -131,30 +168,9 @@ async def _queue(session: AsyncSession, pairs: Sequence[tuple[WebhookEndpoint, E
             }
         )
         waiting.add(stream)
-    for start in range(0, len(rows), _ROWS):
-        await session.execute(
-            insert(WebhookDelivery).values(rows[start : start + _ROWS]).on_conflict_do_nothing()
-        )
+    if rows:
+        await session.execute(insert(_DELIVERIES).on_conflict_do_nothing(), rows)
     signal_after_commit(session, TOPIC)
-
-
-async def _waiting(session: AsyncSession, subjects: Iterable[UUID]) -> set[tuple[UUID, UUID]]:
-    queued = (
-        WebhookDelivery.status == DeliveryStatus.QUEUED,
-        WebhookDelivery.subject_id.in_(list(subjects)),
-    )
-    newest = (
-        select(WebhookDelivery.endpoint_id, WebhookDelivery.subject_id, func.max(WebhookDelivery.position))
-        .where(*queued)
-        .group_by(WebhookDelivery.endpoint_id, WebhookDelivery.subject_id)
-    )
-    key = tuple_(WebhookDelivery.endpoint_id, WebhookDelivery.subject_id, WebhookDelivery.position)
-    rows = await session.execute(
-        select(WebhookDelivery.endpoint_id, WebhookDelivery.subject_id)
-        .where(*queued, key.in_(newest))
-        .with_for_update(read=True)
-    )
-    return {(row.endpoint_id, row.subject_id) for row in rows}
 
 
 async def _requeue(session: AsyncSession, delivery_ids: Sequence[UUID]) -> None:

@@ -1,6 +1,7 @@
 """Events reach every endpoint that wants them: signed, in order, retried, and never twice without need."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -13,7 +14,7 @@ from sqlalchemy import select, update
 
 from app import clock, events, webhook_sender
 from app.auth import SYSTEM
-from app.clients.outbound import Outbound
+from app.clients.outbound import Outbound, Outcome
 from app.db import Database, database
 from app.events import Place
 from app.handlers import HANDLERS
@@ -23,15 +24,17 @@ from app.models.events import Audience
 from app.models.hazards import Hazard, HazardStatus
 from app.models.regions import Region
 from app.models.staff import Role
-from app.models.webhooks import DeliveryStatus, WebhookDelivery
+from app.models.webhooks import DeliveryStatus, WebhookDelivery, WebhookSecret
 from app.outside import outside
 from app.sequencer import sequence
 from app.services import webhook_deliveries
+from app.services.webhook_deliveries import Claimed
 from app.settings import settings
-from app.webhook_sender import Sender
+from app.webhook_sender import PER_ENDPOINT, Sender
 from tests.factories import Person, Places, make_staff
 from tests.stories import CATEGORY, DESCRIPTION, begin, change, problem
 from tests.webhooks.receiver import Answer, Receiver
+from tests.worker.chronicle import new_subject, place_all, record
 
 PATH = "/v1/webhook-endpoints"
 
@@ -480,6 +483,101 @@ async def test_a_case_that_cannot_be_read_stands_in_nobodys_way(
         await change(hazard_id, description_sealed=None)
 
 
+async def test_what_waited_until_its_lease_was_over_is_left_to_whoever_takes_it_next(
+    client: httpx.AsyncClient, admin: Person, places: Places, db: Database, advance: Callable[[float], None]
+) -> None:
+    async with Receiver(hang_seconds=0.5) as receiver:
+        endpoint_id = await subscribe(client, admin, places.district, receiver, "test.")
+        subjects = [await new_subject(places.grid) for _ in range(2 * PER_ENDPOINT)]
+        await _record_all(db, subjects)
+        await place_all()
+        async with sending():
+            await until(lambda: receiver.connections == PER_ENDPOINT)
+            await asyncio.sleep(0.2)
+            assert receiver.connections == PER_ENDPOINT
+            advance(settings.job_lease_seconds + 1)
+            rows = await settled(db, endpoint_id, DeliveryStatus.DELIVERED, len(subjects))
+        # Those that were under way arrived, and nobody else had them.
+        assert Counter(row.attempts for row in rows) == {1: PER_ENDPOINT, 2: PER_ENDPOINT}
+        assert receiver.connections == len(subjects)
+
+
+async def test_a_secret_that_cannot_be_read_stands_in_nobodys_way(
+    client: httpx.AsyncClient, admin: Person, places: Places, db: Database
+) -> None:
+    async with Receiver() as broken, Receiver() as other:
+        broken_id = UUID(await subscribe(client, admin, places.district, broken))
+        endpoint_id = await subscribe(client, admin, places.district, other)
+        async with db.transaction() as session:
+            secret = update(WebhookSecret).where(WebhookSecret.endpoint_id == broken_id)
+            await session.execute(secret.values(secret_sealed="v1.broken"))
+        await happen(places.grid)
+        async with sending():
+            await settled(db, endpoint_id, DeliveryStatus.DELIVERED, 1)
+        assert broken.received == []
+
+
+async def test_placing_and_finishing_never_wait_for_each_other_for_ever(
+    client: httpx.AsyncClient, admin: Person, places: Places, db: Database
+) -> None:
+    """Of half of the subjects the delivery that ends is the newest one, of the others another waits behind it."""
+    async with Receiver() as receiver:
+        endpoint_id = await subscribe(client, admin, places.district, receiver, "test.")
+        subjects = [await new_subject(places.grid) for _ in range(40)]
+        for _ in range(6):
+            await _record_all(db, subjects)
+            await place_all()
+            await _record_all(db, subjects[::2])
+            await place_all()
+            claimed = await _claim_all(db, UUID(endpoint_id))
+            assert len(claimed) == len(subjects)
+            await _record_all(db, subjects)
+            await asyncio.gather(place_all(), _finish_all(db, claimed))
+            async with db.transaction() as session:
+                await session.execute(
+                    update(WebhookDelivery)
+                    .where(WebhookDelivery.endpoint_id == UUID(endpoint_id))
+                    .values(status=DeliveryStatus.DELIVERED)
+                )
+
+
+async def test_what_is_placed_while_the_last_before_it_ends_is_ready(
+    client: httpx.AsyncClient, admin: Person, places: Places, db: Database
+) -> None:
+    async with Receiver() as receiver:
+        endpoint_id = UUID(await subscribe(client, admin, places.district, receiver, "test."))
+        subjects = [await new_subject(places.grid)]
+        await _record_all(db, subjects)
+        await place_all()
+        claimed = await _claim_all(db, endpoint_id)
+        await _record_all(db, subjects)
+        async with db.transaction() as session:
+            await webhook_deliveries.finish(session, [(each, Outcome(204, None, 1)) for each in claimed])
+            placing = asyncio.create_task(place_all())
+            await asyncio.sleep(0.5)
+        await placing
+        rows = await deliveries(db, str(endpoint_id))
+        assert [(row.status, row.ready) for row in rows[1:]] == [(DeliveryStatus.QUEUED, True)]
+
+
+async def _record_all(db: Database, subjects: list[UUID]) -> None:
+    async with db.transaction() as session:
+        for subject_id in subjects:
+            await record(session, subject_id)
+
+
+async def _claim_all(db: Database, endpoint_id: UUID) -> list[Claimed]:
+    async with db.transaction() as session:
+        takers = [each for each in await webhook_deliveries.receivers(session, []) if each.id == endpoint_id]
+        taken = await webhook_deliveries.claim(session, [(each, 100) for each in takers])
+        return [claimed for _, claimed in taken]
+
+
+async def _finish_all(db: Database, claimed: list[Claimed]) -> None:
+    async with db.transaction() as session:
+        await webhook_deliveries.finish(session, [(each, Outcome(204, None, 1)) for each in claimed])
+
+
 async def test_a_try_that_died_with_its_worker_has_its_row(
     client: httpx.AsyncClient, admin: Person, places: Places, db: Database, advance: Callable[[float], None]
 ) -> None:
@@ -489,7 +587,7 @@ async def test_a_try_that_died_with_its_worker_has_its_row(
         async with db.transaction() as session:
             for taker in await webhook_deliveries.receivers(session, []):
                 if taker.id == UUID(endpoint_id):
-                    assert len(await webhook_deliveries.claim(session, taker, 1)) == 1
+                    assert len(await webhook_deliveries.claim(session, [(taker, 1)])) == 1
         advance(settings.job_lease_seconds + 1)
         async with sending():
             (row,) = await settled(db, endpoint_id, DeliveryStatus.DELIVERED, 1)
