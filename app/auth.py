@@ -161,7 +161,8 @@ _BY_TOKEN: Hot[_Row] = Hot(
         one_of(LoginSession.access_digest, "digests"),
         LoginSession.access_expires_at > _NOW,
         LoginSession.revoked_at.is_(None),
-    )
+    ),
+    planned_once=True,
 )
 _BY_ID: Hot[_Row] = Hot(_SIGNED_IN.where(LoginSession.id == bindparam("id", type_=Uuid())))
 

@@ -37,6 +37,7 @@ class Database:
     def __init__(self) -> None:
         self._writers: Lanes | None = None
         self._readers: Lanes | None = None
+        self._planned_once: Lanes | None = None
 
     @property
     def write_gate(self) -> Gate:
@@ -55,20 +56,21 @@ class Database:
             path.parent.mkdir(parents=True, exist_ok=True)
             # One writer, so that nobody else writes or checkpoints the WAL beside it.
             self._writers = Lanes(_sqlite(path, _WRITER), 1, Sqlite)
-            self._readers = Lanes(_sqlite(path, _READER), _SQLITE_READERS, Sqlite)
+            self._readers = self._planned_once = Lanes(_sqlite(path, _READER), _SQLITE_READERS, Sqlite)
         else:
             size, read_url = chosen.database_pool_size, chosen.read_database_url or chosen.database_url
             self._writers = Lanes(_postgres(chosen.database_url), size, Postgres)
             self._readers = Lanes(_postgres(read_url), size, Postgres)
+            self._planned_once = Lanes(_postgres(read_url, **_PLANNED_ONCE), size, Postgres)
         await signals.open(None if chosen.is_sqlite else chosen.database_url)
 
     async def close(self) -> None:
         """Give every connection back."""
         await signals.close()
-        for lanes in (self._writers, self._readers):
+        for lanes in (self._writers, self._readers, self._planned_once):
             if lanes is not None:
                 await lanes.close()
-        self._writers = self._readers = None
+        self._writers = self._readers = self._planned_once = None
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
@@ -91,7 +93,7 @@ class Database:
 
     async def rows(self, hot: Hot[R], values: Values) -> Sequence[R]:
         """One hot read. A connection that died unnoticed is replaced, once."""
-        lanes = self._opened(self._readers)
+        lanes = self._opened(self._planned_once if hot.planned_once else self._readers)
         try:
             return await _rows(lanes, hot, values)
         except Exception as failure:
@@ -194,10 +196,10 @@ def _is_passing(failure: BaseException | None) -> bool:
     return state in ("40001", "40P01", "55P03", "57014", "25006") or state[:2] in ("08", "53", "57", "58")
 
 
-def _postgres(url: str) -> AsyncEngine:
+def _postgres(url: str, **more: str) -> AsyncEngine:
     return _engine(
         make_url(url).set(drivername="postgresql+asyncpg"),
-        {"timeout": _CONNECT_SECONDS, "server_settings": _SERVER_SETTINGS},
+        {"timeout": _CONNECT_SECONDS, "server_settings": {**_SERVER_SETTINGS, **more}},
     )
 
 
@@ -209,6 +211,8 @@ _SERVER_SETTINGS = {
     "idle_in_transaction_session_timeout": "30000",
     "jit": "off",
 }
+_PLANNED_ONCE = {"plan_cache_mode": "force_generic_plan"}
+"""For connections of their own: what is good for a few statements that are always alike may be bad for any other."""
 _PRAGMAS = ("busy_timeout=5000", "foreign_keys=ON")
 _WRITER = (*_PRAGMAS, "journal_mode=WAL", "synchronous=FULL")
 _READER = (*_PRAGMAS, "query_only=ON", "wal_autocheckpoint=0")

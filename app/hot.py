@@ -53,10 +53,14 @@ _DIALECT: Dialect = sqlite_dialect() if settings.is_sqlite else postgres_dialect
 
 
 class Hot(Generic[R]):
-    """One statement with named parameters; `R` are its rows, by the names of their columns."""
+    """One statement with named parameters; `R` are its rows, by the names of their columns.
 
-    def __init__(self, statement: Statement) -> None:
-        self.statement = statement
+    One that finds its rows in the same way whatever the values are can be `planned_once`: planning a page of the hazards
+    that somebody handles takes PostgreSQL as long as finding them.
+    """
+
+    def __init__(self, statement: Statement, *, planned_once: bool = False) -> None:
+        self.statement, self.planned_once = statement, planned_once
         if isinstance(statement, Select):
             # PostgreSQL plans a query anew each time while it cannot tell constants, such as a LIMIT, from parameters.
             statement = cast(Statement, visitors.replacement_traverse(statement, {}, _written_out))

@@ -172,7 +172,7 @@ async def _postgres() -> AsyncIterator[Finding]:
         there = (await session.scalars(select(func.clock_timestamp()))).one()
         after = clock.now()
     yield Finding(Verdict.FINE, f"PostgreSQL {version}")
-    wanted = 2 * settings.database_pool_size + 2
+    wanted = 3 * settings.database_pool_size + 2
     if wanted > allowed / 2:
         yield Finding(
             Verdict.ODD,

@@ -125,7 +125,8 @@ def _nearest(listed: Select[*tuple[object, ...]], visible: ColumnElement[bool]) 
     return Hot(
         listed.where(_FILTERS["category"], OPEN, one_of(Hazard.cell, "cells"), visible)
         .order_by(_SQUARED_DISTANCE)
-        .limit(NEARBY_LIMIT)
+        .limit(NEARBY_LIMIT),
+        planned_once=True,
     )
 
 
@@ -220,7 +221,8 @@ def _statement(shape: _Shape) -> Hot[ListedRow]:
         query = LISTED_FOR_HANDLERS.where(hazard_access.HANDLED, *chosen)
     else:
         query = LISTED_FOR_HANDLERS.where(Hazard.id.in_(_handled(shape, chosen)))
-    return Hot(query.order_by(*_order(shape.order)).limit(shape.limit))
+    # With a filter it depends on its value which index is the best one to walk.
+    return Hot(query.order_by(*_order(shape.order)).limit(shape.limit), planned_once=not shape.filters)
 
 
 def _handled(shape: _Shape, chosen: Sequence[ColumnElement[bool]]) -> Select[UUID]:

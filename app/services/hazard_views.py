@@ -223,8 +223,8 @@ _WHOLE = (
     .where(Hazard.id == bindparam("id", type_=Uuid()))
 )
 _READ: Hot[_Row] = Hot(_WHOLE)
-_READ_AS_RESIDENT: Hot[_Row] = Hot(_WHOLE.where(hazard_access.VISIBLE_TO_RESIDENTS))
-_READ_AS_STAFF: Hot[_Row] = Hot(_WHOLE.where(hazard_access.HANDLED))
+_READ_AS_RESIDENT: Hot[_Row] = Hot(_WHOLE.where(hazard_access.VISIBLE_TO_RESIDENTS), planned_once=True)
+_READ_AS_STAFF: Hot[_Row] = Hot(_WHOLE.where(hazard_access.HANDLED), planned_once=True)
 
 
 def _listed(seen: ColumnElement[bool]) -> Select[*tuple[object, ...]]:
