@@ -4,6 +4,7 @@ A process takes its time to start, so the commands of one day run in a few, and 
 """
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def place(folder: Path) -> dict[str, str]:
     """A migrated, empty database and an empty folder for pictures."""
     return {
-        "JINCAI_DATABASE_URL": new_database("operator"),
+        "JINCAI_DATABASE_URL": new_database(f"operator{os.getpid()}"),
         "JINCAI_MEDIA_URL": (folder / "media").as_uri(),
     }
 
