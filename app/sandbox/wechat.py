@@ -18,7 +18,7 @@ from io import BytesIO
 
 from PIL import Image
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
@@ -63,8 +63,14 @@ def create_sandbox(
     api = _Api(state, pusher, verdict_delay_seconds)
     return Starlette(
         routes=[*api.routes(), Mount("/_sandbox", create_control(state, pusher))],
+        exception_handlers={ClientDisconnect: _on_disconnect},
         lifespan=lambda _: _ending(pusher),
     )
+
+
+async def _on_disconnect(_: Request, __: Exception) -> Response:
+    """Nobody reads this answer: whoever asked was killed, which is no error of the server that we are part of."""
+    return Response(status_code=400)
 
 
 @contextlib.asynccontextmanager

@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
+from starlette.types import Message
 
 from app.clients import wechat_errors as errors
 from app.clients.http import open_client
@@ -106,3 +107,23 @@ async def test_a_silent_server_and_a_dead_one(server: Server) -> None:
     with pytest.raises(errors.WeChatUnavailable):
         await client.code2session("demo:li")
     await client.aclose()
+
+
+async def test_a_worker_that_is_killed_while_it_asks_is_no_error_of_the_server() -> None:
+    sent: list[Message] = []
+
+    async def hang_up() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def keep(message: Message) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/wxa/media_check_async",
+        "query_string": b"access_token=x",
+        "headers": [],
+    }
+    await create_sandbox(push_url=None, clock=now)(scope, hang_up, keep)
+    assert sent[0]["status"] == 400
