@@ -19,7 +19,7 @@ from tests.faults import cast
 from tests.faults.programs import COMMAND, SERVER, Program, bytecode, free_port, run
 from tests.stories import problem
 
-# Not how fast it starts, which is judged by what it computes: a shared machine once gave it no turn in a minute.
+# How fast it starts is judged by what it computes. Once, on a busy machine, it was not ready in a minute; why is not known.
 _START_SECONDS = 180.0
 _READINESS_SECONDS = 1.1
 # Longer than anything that counts as waiting is put off; a machine that is shared does little in a minute.
