@@ -19,7 +19,8 @@ from tests.faults import cast
 from tests.faults.programs import COMMAND, SERVER, Program, bytecode, free_port, run
 from tests.stories import problem
 
-_START_SECONDS = 60.0
+# How fast it starts is judged by what it computes. Once, on a busy machine, it was not ready in a minute; why is not known.
+_START_SECONDS = 180.0
 _READINESS_SECONDS = 1.1
 # Longer than anything that counts as waiting is put off; a machine that is shared does little in a minute.
 _PATIENCE_SECONDS = 90.0
