@@ -48,10 +48,12 @@ class Sender:
         self._slots: dict[UUID, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(PER_ENDPOINT))
         self._tasks: set[asyncio.Task[None]] = set()
         self._results: list[Result] = []
+        self._unsent: list[Claimed] = []
         self._wake = asyncio.Event()
+        self._stops = False
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Send until `stop` is set, then let what is under way end."""
+        """Send until `stop` is set; then let what is under way end, and give back what is not."""
         waking = [asyncio.create_task(self._listen()), asyncio.create_task(self._hear_of(stop))]
         while not stop.is_set():
             self._wake.clear()
@@ -62,12 +64,15 @@ class Sender:
                 _log.error("worker_failed", part="webhooks", error=describe(failure))
                 await asyncio.sleep(_IDLE_SECONDS)
             await self._rest()
+        self._stops = True
         for task in waking:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        if self._results:
-            await self._write_down_and_take([])
+        if self._results or self._unsent:
+            async with database.transaction() as session:
+                await _write_down(session, self._results)
+                await webhook_deliveries.give_back(session, self._unsent)
 
     async def _listen(self) -> None:
         """A signal while we work is not lost: it cuts the next rest short."""
@@ -119,7 +124,10 @@ class Sender:
     async def _send(self, receiver: Receiver, claimed: Claimed) -> None:
         try:
             async with self._slots[receiver.id]:
-                await self._send_now(receiver, claimed)
+                if self._stops:
+                    self._unsent.append(claimed)
+                else:
+                    await self._send_now(receiver, claimed)
         finally:
             self._held[receiver.id] -= 1
         self._wake.set()

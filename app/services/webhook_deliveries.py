@@ -193,6 +193,17 @@ async def finish(session: AsyncSession, results: Sequence[tuple[Claimed, Outcome
         await writes.run(session, _PROMOTE, {"ids": over})
 
 
+async def give_back(session: AsyncSession, unsent: Sequence[Claimed]) -> None:
+    """These were taken and not tried: whoever comes next may have them."""
+    for claimed in unsent:
+        await session.execute(
+            update(WebhookDelivery)
+            .where(WebhookDelivery.id == claimed.id, WebhookDelivery.lease_token == claimed.token)
+            .values(lease_token=None, attempts=claimed.attempt - 1, next_at=clock.now())
+            .execution_options(synchronize_session=False)
+        )
+
+
 async def note_outcomes(
     session: AsyncSession, receiver: Receiver, results: Sequence[tuple[Claimed, Outcome]]
 ) -> None:

@@ -502,6 +502,27 @@ async def test_what_waited_until_its_lease_was_over_is_left_to_whoever_takes_it_
         assert receiver.connections == len(subjects)
 
 
+async def test_who_stops_gives_back_what_was_not_begun(
+    client: httpx.AsyncClient, admin: Person, places: Places, db: Database
+) -> None:
+    async with Receiver(hang_seconds=0.5) as receiver:
+        endpoint_id = await subscribe(client, admin, places.district, receiver, "test.")
+        subjects = [await new_subject(places.grid) for _ in range(2 * PER_ENDPOINT)]
+        await _record_all(db, subjects)
+        await place_all()
+        async with sending():
+            await until(lambda: receiver.connections == PER_ENDPOINT)
+        assert receiver.connections == PER_ENDPOINT
+        rows = await deliveries(db, endpoint_id)
+        assert Counter((row.status, row.attempts, row.lease_token) for row in rows) == {
+            (DeliveryStatus.DELIVERED, 1, None): PER_ENDPOINT,
+            (DeliveryStatus.QUEUED, 0, None): PER_ENDPOINT,
+        }
+        async with sending():
+            rows = await settled(db, endpoint_id, DeliveryStatus.DELIVERED, len(subjects))
+        assert {row.attempts for row in rows} == {1}
+
+
 async def test_a_secret_that_cannot_be_read_stands_in_nobodys_way(
     client: httpx.AsyncClient, admin: Person, places: Places, db: Database
 ) -> None:
