@@ -106,11 +106,12 @@ async def test_a_newcomer_is_told_what_to_open_and_can_sign_in(
         assert told.code == 0, told.text
         assert "hazard.accepted, hazard.called\n" in told.out
         assert told.out.splitlines()[-1].endswith(" is closed.")
-        process.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(process.wait, 20) == -signal.SIGTERM
-    async with _serving(tmp_path, chosen) as (client, _):
+        await _end(process)
+    async with _serving(tmp_path, chosen) as (client, process):
         regions = await client.get("/v1/regions", params={"level": "grid"})
         assert len(regions.json()["items"]) == 13
+        # Killed, it would take the lines along that it was still gathering.
+        await _end(process)
     events = [json.loads(line)["event"] for line in _records(tmp_path / "err")]
     assert "Application startup complete." in events
 
@@ -170,6 +171,11 @@ async def _signs_in(client: httpx.AsyncClient, path: str, **order: str) -> bool:
     answer = await client.post(path, json=order)
     assert answer.status_code == 201, answer.text
     return True
+
+
+async def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(process.wait, 20) == -signal.SIGTERM
 
 
 @asynccontextmanager
