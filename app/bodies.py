@@ -2,6 +2,8 @@
 
 import json
 import re
+from functools import cached_property
+from urllib.parse import parse_qsl
 
 import orjson
 from fastapi import Request
@@ -29,7 +31,12 @@ class MalformedBody(InvalidInput):
 
 
 class JsonRequest(Request):
-    """A request whose JSON is read by `parse_json`."""
+    """A request whose JSON is read by `parse_json`, and its query once."""
+
+    @cached_property
+    def pairs(self) -> list[tuple[str, str]]:
+        """The names and values of the query in their order, as Starlette reads them."""
+        return parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True)
 
     async def json(self) -> object:
         """The parsed body."""

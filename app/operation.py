@@ -90,10 +90,10 @@ class Operation(APIRoute):
             if not self._takes_body and body.strip() not in (b"", b"{}"):
                 raise InvalidInput.of(("body",), "no_body", "no body is taken here", "此操作不接受请求内容")
 
-    def _check_query(self, request: Request) -> None:
+    def _check_query(self, request: JsonRequest) -> None:
         if not request.scope["query_string"]:
             return
-        given = [key for key, _ in request.query_params.multi_items()]
+        given = [key for key, _ in request.pairs]
         if len(set(given)) == len(given) and self._query.keys() >= set(given):
             return
         errors = [_unknown(key) for key in dict.fromkeys(given) if key not in self._query]
@@ -121,7 +121,7 @@ class Operation(APIRoute):
 class LenientOperation(Operation):
     """For standards whose clients send parameters that we do not know, or without a value: they are ignored."""
 
-    def _check_query(self, request: Request) -> None:
+    def _check_query(self, request: JsonRequest) -> None:
         given = parse_qsl(request.scope["query_string"].decode("latin-1"))
         request.scope["query_string"] = urlencode(given).encode()
 

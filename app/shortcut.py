@@ -12,12 +12,19 @@ from fastapi._compat import ModelField
 from fastapi.routing import APIRoute
 
 from app import deps
+from app.bodies import JsonRequest
+
+_JSON = (b"content-type", b"application/json")
 
 
 class Ready(Response):
     """JSON that a service has rendered: byte for byte what the declared `response_model` would make of it."""
 
     media_type = "application/json"
+
+    def __init__(self, content: bytes, status_code: int = 200) -> None:
+        self.status_code, self.body, self.background = status_code, content, None
+        self.raw_headers = [(b"content-length", b"%d" % len(content)), _JSON]
 
 
 class Shortcut:
@@ -48,7 +55,7 @@ class Shortcut:
             return None
         return cls(route)
 
-    async def values(self, request: Request) -> dict[str, object] | None:
+    async def values(self, request: JsonRequest) -> dict[str, object] | None:
         """What the endpoint is called with, apart from caller and session; None when FastAPI has to have a look."""
         given = [(field, request.path_params[field.alias]) for field in self._path]
         given += self._queried(request)
@@ -77,13 +84,15 @@ class Shortcut:
             await deps.keep(request, response)
             return response
 
-    def _queried(self, request: Request) -> list[tuple[ModelField, object]]:
+    def _queried(self, request: JsonRequest) -> list[tuple[ModelField, object]]:
         if not request.scope["query_string"]:
             return []
-        items = request.query_params.multi_items()
-        lists = {alias: [text for key, text in items if key == alias] for alias in self._lists}
-        given = [(self._query[alias], texts) for alias, texts in lists.items() if texts]
-        return given + [(self._query[key], text) for key, text in items if key not in lists]
+        items = request.pairs
+        lists = {alias: texts for alias in self._lists if (texts := [t for key, t in items if key == alias])}
+        given: list[tuple[ModelField, object]] = [
+            (self._query[key], text) for key, text in items if key not in lists
+        ]
+        return given + [(self._query[alias], texts) for alias, texts in lists.items()]
 
 
 def takes_several(field: ModelField) -> bool:
