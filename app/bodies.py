@@ -11,6 +11,7 @@ from starlette.types import Message
 
 from app.errors import InvalidInput, Problem
 
+_PARSED = "jincai.parsed_body"
 _MAX_INTEGER = 2**53
 _MOST_MEMBERS = 1000
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -39,8 +40,11 @@ class JsonRequest(Request):
         return parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True)
 
     async def json(self) -> object:
-        """The parsed body."""
-        return parse_json(await self.body())
+        """The parsed body. Whoever looks at the same request again need not parse it again."""
+        if _PARSED not in self.scope:
+            self.scope[_PARSED] = parse_json(await self.body())
+        value: object = self.scope[_PARSED]
+        return value
 
     async def from_the_start(self) -> Message:
         """What this request was received from, as if nobody had read its body yet."""

@@ -38,7 +38,18 @@ SECURITY_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
 ]
-_GIVEN_ONCE = (b"authorization", b"idempotency-key")
+_GIVEN_ONCE = frozenset(
+    {
+        b"authorization",
+        b"content-encoding",
+        b"content-length",
+        b"content-type",
+        b"idempotency-key",
+        b"if-match",
+        b"x-api-key",
+    }
+)
+"""Two of these, and two readers may believe different ones."""
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _NO_STORE = (b"cache-control", b"no-store")
 _OURS = frozenset({name for name, _ in [*SECURITY_HEADERS, _NO_STORE]})
@@ -123,9 +134,9 @@ class _Exchange:
 
     async def _answer(self, app: ASGIApp) -> None:
         try:
-            self._refuse_unreadable()
             if self._scope["path"] not in _PROBES and not self._is_for_district:
                 await limiter.count_address(self._scope)
+            self._refuse_unreadable()
             await app(self._scope, self._on_receive, self._on_send)
             if self._is_head:
                 await self._end_stream()
@@ -154,6 +165,7 @@ class _Exchange:
 
     def _refuse_unreadable(self) -> None:
         """What no operation takes, refused before anything is looked up."""
+        self._refuse_repeated_headers()
         length = self._given.get(b"content-length", b"0")
         if not length.isdigit():
             raise MalformedBody
@@ -161,7 +173,6 @@ class _Exchange:
             raise BodyTooLarge
         if self._given.get(b"content-encoding", b"identity").lower() != b"identity":
             raise UnsupportedMediaType("Send the body uncompressed", "请求内容不得压缩")
-        self._refuse_repeated_headers()
         # An escaped slash is no separator: the path is another one than it looks like after decoding.
         if "\0" in self._scope["path"] or b"%2f" in self._scope.get("raw_path", b"").lower():
             raise NotFound

@@ -104,6 +104,34 @@ async def test_a_header_that_comes_twice(client: httpx.AsyncClient, places: Plac
     problem(await client.get("/v1/me", headers=twice), 400, "bad_request")
 
 
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("Content-Type", ("application/json", "multipart/form-data; boundary=x")),
+        ("Content-Type", ("multipart/form-data; boundary=x", "application/json")),
+        ("Content-Encoding", ("identity", "gzip")),
+        ("Content-Length", ("2", "9800007")),
+        ("If-Match", ('"1"', '"2"')),
+    ],
+)
+async def test_two_values_of_which_two_readers_may_believe_different_ones(
+    client: httpx.AsyncClient, places: Places, name: str, values: tuple[str, str]
+) -> None:
+    """A second `Content-Type` let a body of 10 MiB through to the parser of JSON."""
+    resident = await make_resident(places.community)
+    headers = [*resident.headers.items(), *((name, value) for value in values)]
+    for path in ("/v1/hazards", "/v1/me/households"):
+        problem(await client.post(path, content=b"{}", headers=headers), 400, "bad_request")
+
+
+async def test_what_nobody_can_read_counts_as_well(client: httpx.AsyncClient) -> None:
+    first = await client.get("/v1/regions?x=%zz")
+    second = await client.post("/v1/hazards", content=b"{}", headers={"Content-Encoding": "gzip"})
+    left = [int(answer.headers["RateLimit"].split(";")[1].removeprefix("r=")) for answer in (first, second)]
+    assert (first.status_code, second.status_code) == (422, 415)
+    assert left[0] - left[1] == 1
+
+
 async def test_a_resident_reports_no_result(story: Story) -> None:
     parts: list[Part] = [("file", PHOTO), ("purpose", (None, "hazard_after"))]
     refused = await story.client.post("/v1/media", files=parts, headers=story.reporter.headers)
