@@ -73,10 +73,7 @@ def test_an_exception_is_described_without_its_text_and_variables() -> None:
 
 
 def test_libraries_may_not_fill_in_values(capfd: pytest.CaptureFixture[str]) -> None:
-    logs.configure("json")
-    # What other tests have left to be written is not ours.
-    logs.flush()
-    capfd.readouterr()
+    _begin(capfd)
     logging.getLogger("some.library").warning("took %s\nand more", PHONE)
     logging.getLogger("some.library").debug("never")
     logging.getLogger("uvicorn.error").info("Started server process [%d]", 7)
@@ -87,7 +84,7 @@ def test_libraries_may_not_fill_in_values(capfd: pytest.CaptureFixture[str]) -> 
 
 
 def test_structlog_goes_the_same_way(capfd: pytest.CaptureFixture[str]) -> None:
-    logs.configure("json")
+    _begin(capfd)
     try:
         raise ValueError(PHONE)
     except ValueError:
@@ -146,3 +143,10 @@ async def test_a_request_leaves_one_line_without_its_secrets(
     assert record["caller"] == str(resident.id)
     assert record["caller_kind"] == "resident"
     assert record["milliseconds"] >= 0
+
+
+def _begin(capfd: pytest.CaptureFixture[str]) -> None:
+    """What other tests have left to be written is not ours."""
+    logs.configure("json")
+    logs.flush()
+    capfd.readouterr()
