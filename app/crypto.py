@@ -141,11 +141,14 @@ def _decode(text: str) -> bytes:
 
 # --- Sealed columns ---------------------------------------------------------------------------------------------
 
+SEALED_VERSIONS = ("v1", "v2")
+"""What a sealed value may begin with. The first wrote `nonce.ciphertext`, both in base64url without padding."""
 _NONCE_BYTES, _NONCE_LENGTH = 12, 16
-_SHORTEST_CIPHERTEXT = 22
-_TO_STRICT = bytes.maketrans(b"-_+/=", b"+/!!!")
-_LAST_OF_PART = {2: "AQgw", 3: "AEIMQUYcgkosw048"}
-"""How base64 ends that leaves no spare bits set, by the length of the last group of four."""
+_SHORTEST = 28
+"""Bytes of a sealed empty text: a nonce and a tag."""
+_FROM_URL_SAFE = str.maketrans("-_+/=", "+/!!!")
+_LAST_DIGITS = {"==": "AQgw", "=": "AEIMQUYcgkosw048"}
+"""How base64 ends that leaves no spare bits set, by its padding."""
 
 
 class SealBroken(Exception):
@@ -163,10 +166,10 @@ class Vault:
         self._ciphers = {kid: AESGCM(keyring.derive("seal", kid)) for kid in keyring.kids}
 
     def seal(self, value: str, *, table: str, column: str, row_id: UUID) -> str:
-        """`v1.kid.nonce.ciphertext` (base64url), which opens only at the same table, column and row."""
+        """`v2.kid.base64(nonce + ciphertext)`, which opens only at the same table, column and row."""
         kid, nonce = self._keyring.current, secrets.token_bytes(_NONCE_BYTES)
         ciphertext = self._ciphers[kid].encrypt(nonce, value.encode(), _place(table, column, row_id))
-        return f"v1.{kid}.{_encode(nonce)}.{_encode(ciphertext)}"
+        return f"v2.{kid}.{binascii.b2a_base64(nonce + ciphertext, newline=False).decode()}"
 
     def open(self, sealed: str, *, table: str, column: str, row_id: UUID) -> str:
         """The value that was sealed at this place; SealBroken says which place and why, never what."""
@@ -180,8 +183,9 @@ class Vault:
             if sealed is None:
                 return None
             try:
-                kid, nonce, ciphertext = _parts(sealed)
+                kid, raw = _parts(sealed)
                 cipher = ciphers.get(kid) or _missing(kid)
+                nonce, ciphertext = raw[:_NONCE_BYTES], raw[_NONCE_BYTES:]
                 return cipher.decrypt(nonce, ciphertext, f"{place}{row_id}".encode()).decode()
             except (ValueError, KeyError, InvalidTag) as failure:
                 raise SealBroken(f"{table}.{column} of {row_id}: {_why(failure)}") from None
@@ -217,18 +221,27 @@ def _place(table: str, column: str, row_id: UUID) -> bytes:
     return f"{table}|{column}|{row_id}".encode()
 
 
-def _parts(sealed: str) -> tuple[str, bytes, bytes]:
-    """The id of the key, the nonce and the ciphertext; ValueError for anything that `seal` does not write."""
-    version, kid, nonce, ciphertext = sealed.split(".")
-    if version != "v1" or len(nonce) != _NONCE_LENGTH or len(ciphertext) < _SHORTEST_CIPHERTEXT:
-        raise ValueError
-    spare = len(ciphertext) % 4
-    # Only one spelling of a ciphertext counts as unedited.
-    if spare and ciphertext[-1] not in _LAST_OF_PART.get(spare, ""):
-        raise ValueError
-    text = (nonce + ciphertext).encode("ascii").translate(_TO_STRICT) + b"=" * (-len(ciphertext) % 4)
+def _parts(sealed: str) -> tuple[str, bytes]:
+    """The id of the key, and the nonce with the ciphertext; ValueError for anything that `seal` never wrote."""
+    version, kid, text = sealed.split(".", 2)
+    if version != "v2":
+        text = _as_second_version(version, text)
     raw = binascii.a2b_base64(text, strict_mode=True)
-    return kid, raw[:_NONCE_BYTES], raw[_NONCE_BYTES:]
+    if len(raw) < _SHORTEST:
+        raise ValueError
+    # Only one spelling of a ciphertext counts as unedited.
+    if text[-1] == "=":
+        digits = text.rstrip("=")
+        if digits[-1] not in _LAST_DIGITS[text[len(digits) :]]:
+            raise ValueError
+    return kid, raw
+
+
+def _as_second_version(version: str, text: str) -> str:
+    nonce, _, ciphertext = text.partition(".")
+    if version != "v1" or len(nonce) != _NONCE_LENGTH:
+        raise ValueError
+    return (nonce + ciphertext).translate(_FROM_URL_SAFE) + "=" * (-len(ciphertext) % 4)
 
 
 def _named(kid: str) -> str:

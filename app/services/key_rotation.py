@@ -14,7 +14,7 @@ from sqlalchemy import Column, ColumnElement, RowMapping, Select, Table, func, o
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.crypto import Keyring, SealBroken, Vault
+from app.crypto import SEALED_VERSIONS, Keyring, SealBroken, Vault
 from app.db import database
 from app.models.base import Base
 from app.services import households
@@ -214,4 +214,4 @@ def _stale(sealed: SealedTable, keyring: Keyring) -> ColumnElement[bool]:
 
 
 def _under(column: ColumnElement[str | None], kid: str) -> ColumnElement[bool]:
-    return column.startswith(f"v1.{kid}.", autoescape=True)
+    return or_(*(column.startswith(f"{version}.{kid}.", autoescape=True) for version in SEALED_VERSIONS))
