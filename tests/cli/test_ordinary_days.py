@@ -1,8 +1,8 @@
 """What comes in from outside and is used like anything else breaches no invariant of `jincai verify`."""
 
 from collections.abc import Awaitable, Callable, Iterator
-from datetime import timedelta
-from uuid import UUID
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -11,16 +11,21 @@ from sqlalchemy import select
 from app.clients.storage import Storage
 from app.db import Database
 from app.models.hazard_comments import HazardComment
+from app.models.hazards import HazardStatus
 from app.models.notifications import Notification
 from app.models.staff import Role
+from app.models.sync import SyncCase
 from app.services.verification import CHECKS
 from app.services.verification_checks import Probe
 from app.settings import settings
 from tests.api.test_open311 import V2, here
+from tests.cases.papers import elsewhere, lasting, paper
 from tests.factories import Person, make_staff
 from tests.stories import Story, begin
+from tests.sync.test_district_events import apply, region_code, send
+from tests.sync.test_district_events import story as district_story
 
-HOUR = timedelta(hours=1).total_seconds()
+S = HazardStatus
 Breaches = Callable[[str], Awaitable[list[str]]]
 
 
@@ -76,3 +81,48 @@ async def test_a_report_by_open311_keeps_its_note_with_its_filing(
     assert (filed["type"], filed["text"]) == ("hazard.filed", note)
     public = await story.get(story.neighbour, f"/v1/hazards/{hazard_id}/timeline")
     assert note not in str(public)
+
+
+@pytest.mark.parametrize("outcome", ["fixed", "unfixed"])
+@pytest.mark.parametrize("status", [S.FILED, S.ACCEPTED, S.CALLED, S.DISPATCHED, S.CHECKED_IN, S.RESOLVED])
+async def test_what_the_district_closes_is_whole_and_goes_round(
+    story: Story, admin: Person, db: Database, breaches: Breaches, status: HazardStatus, outcome: str
+) -> None:
+    """Wherever the case is: taken by nobody, at a department, or resolved."""
+    hazard_id = await story.hazard(status)
+    await _tell(story, db, hazard_id, 1, "case.closed", {"outcome": outcome})
+    assert await breaches(hazard_id) == []
+    document = await paper(story, hazard_id)
+    taken = (document["case"]["accepted_at"], document["case"]["handler"])
+    assert (document["case"]["status"], taken == (None, None)) == ("closed", status is S.FILED)
+    copy = elsewhere(document)
+    answer = await story.post(admin, "/v1/cases", copy)
+    assert answer.status_code == 201, answer.text
+    assert lasting(await paper(story, copy["case"]["id"])) == lasting(copy)
+    assert await breaches(copy["case"]["id"]) == []
+    await _tell(story, db, hazard_id, 2, "case.returned", {"reason": "次日复查又熄灭"})
+    assert await breaches(hazard_id) == []
+
+
+async def test_what_nobody_took_is_filed_again_when_the_district_returns_it(
+    story: Story, db: Database, breaches: Breaches
+) -> None:
+    case = f"D-{uuid4().hex[:12]}"
+    created, _, _, closed, returned = district_story(case, await region_code(db, story.places))
+    for seq, body in enumerate((created, closed, returned), start=1):
+        assert (await send(story.client, body | {"seq": seq})).status_code == 202
+    await apply(db, case)
+    async with db.reading() as session:
+        hazard_id = str(await session.scalar(select(SyncCase.hazard_id).where(SyncCase.case_key == case)))
+    assert (await story.get(story.manager, f"/v1/hazards/{hazard_id}"))["status"] == "filed"
+    assert await breaches(hazard_id) == []
+
+
+async def _tell(story: Story, db: Database, case: str, seq: int, kind: str, data: dict[str, object]) -> None:
+    """What the district says about a case, and that it is done."""
+    at = datetime.now(UTC).isoformat()
+    body = {"type": kind, "case": case, "seq": seq, "occurred_at": at, "data": data}
+    assert (await send(story.client, body)).status_code == 202
+    async with db.reading() as session:
+        key = await session.scalar(select(SyncCase.case_key).where(SyncCase.hazard_id == UUID(case)))
+    await apply(db, str(key))
