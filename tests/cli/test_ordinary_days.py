@@ -8,11 +8,13 @@ import httpx
 import pytest
 from sqlalchemy import select
 
+from app import clock
 from app.clients.storage import Storage
 from app.db import Database
 from app.models.hazard_comments import HazardComment
 from app.models.hazards import HazardStatus
 from app.models.notifications import Notification
+from app.models.residents import Resident
 from app.models.staff import Role
 from app.models.sync import SyncCase
 from app.services.verification import CHECKS
@@ -24,8 +26,10 @@ from tests.factories import Person, make_staff
 from tests.stories import Story, begin
 from tests.sync.test_district_events import apply, region_code, send
 from tests.sync.test_district_events import story as district_story
+from tests.worker.chronicle import place_all
 
 S = HazardStatus
+HOUR = 3600.0
 Breaches = Callable[[str], Awaitable[list[str]]]
 
 
@@ -116,6 +120,39 @@ async def test_what_nobody_took_is_filed_again_when_the_district_returns_it(
         hazard_id = str(await session.scalar(select(SyncCase.hazard_id).where(SyncCase.case_key == case)))
     assert (await story.get(story.manager, f"/v1/hazards/{hazard_id}"))["status"] == "filed"
     assert await breaches(hazard_id) == []
+
+
+async def test_the_reporter_of_an_imported_case_is_a_stranger_and_nobody_who_left(
+    story: Story, admin: Person, breaches: Breaches, advance: Callable[[float], None]
+) -> None:
+    """Hours after the import, too, and after the case went on here; no stranger is told of it."""
+    hazard_id = await story.hazard(S.ACCEPTED)
+    for who in (story.reporter, story.neighbour):
+        await story.take(who, hazard_id, "comments", {"text": "还在堵着"})
+    await story.take(story.neighbour, hazard_id, "support")
+    copy = elsewhere(await paper(story, hazard_id))
+    answer = await story.post(admin, "/v1/cases", copy)
+    assert answer.status_code == 201, answer.text
+    imported = copy["case"]["id"]
+    await story.take(story.manager, imported, "assign", {"staff_id": str(story.worker.id)})
+    await story.call(imported)
+    await place_all()
+    advance(2 * HOUR)
+    assert await breaches(imported) == []
+
+
+async def test_who_left_is_found_where_a_case_was_imported_as_well(
+    story: Story, admin: Person, db: Database, breaches: Breaches, advance: Callable[[float], None]
+) -> None:
+    copy = elsewhere(await paper(story, await story.hazard(S.ACCEPTED)))
+    assert (await story.post(admin, "/v1/cases", copy)).status_code == 201
+    imported = copy["case"]["id"]
+    await story.take(story.neighbour, imported, "comments", {"text": "我家也走不通"})
+    async with db.transaction() as session:
+        (await session.get_one(Resident, story.neighbour.id)).deleted_at = clock.now()
+    advance(2 * HOUR)
+    (line,) = await breaches(imported)
+    assert line.endswith("the words of somebody who left")
 
 
 async def _tell(story: Story, db: Database, case: str, seq: int, kind: str, data: dict[str, object]) -> None:
