@@ -404,6 +404,8 @@ class Hazard(Entity, Subject, Versioned):
 
     def _reopen(self, to: HazardStatus) -> None:
         self._move(to)
+        if self.level is not HazardLevel.DEPARTMENT:
+            self.lead_organisation_id = None
         self.outcome = self.unfixed_reason = self.exemption = None
         self.resolved_at = self.resolved_from = self.dispute_until = self.closed_at = None
         # A rating is of a result; the next result may be rated again.

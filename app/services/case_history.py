@@ -16,6 +16,7 @@ _AT_DEPARTMENT = (_S.DISPATCHED, _S.CHECKED_IN)
 _CLOCKS_APART = timedelta(seconds=1)
 """Two servers of one service write one history, and their clocks differ a little."""
 
+_TAKING = ("hazard.accepted", "hazard.assigned")
 _STEPS: dict[str, tuple[tuple[HazardStatus, ...], tuple[HazardStatus, ...]]] = {
     "hazard.accepted": ((_S.FILED,), (_S.ACCEPTED,)),
     "hazard.assigned": ((_S.FILED, _S.ACCEPTED), (_S.ACCEPTED,)),
@@ -102,7 +103,21 @@ def _way(document: CaseDocument) -> Iterator[FieldError]:
         now = told
     if now is not document.case.status:
         yield fault(["case", "status"], "case_status", f"the history ends in {now}", f"历史记录止于“{now}”")
+    yield from _taking(document)
     yield from _counts(document)
+
+
+def _taking(document: CaseDocument) -> Iterator[FieldError]:
+    """Somebody has taken it when the history says so, and only then: the district closes untaken cases, too."""
+    taken = any(event.type in _TAKING for event in document.events)
+    if taken and document.case.accepted_at is None:
+        yield fault(
+            ["case", "accepted_at"], "case_taken", "the history says it was taken", "历史记录为已受理"
+        )
+    elif not taken and document.case.accepted_at is not None:
+        yield fault(
+            ["case", "accepted_at"], "case_taken", "the history says nobody took it", "历史记录为未受理"
+        )
 
 
 def _counts(document: CaseDocument) -> Iterator[FieldError]:

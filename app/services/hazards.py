@@ -61,7 +61,7 @@ class PhotoNeeded(InvalidInput):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What somebody says about a danger, whichever way it came; `point` is GCJ-02."""
+    """What somebody says about a danger, whichever way it came; `point` is GCJ-02, `note` is for staff."""
 
     category: Category
     description: str
@@ -71,6 +71,7 @@ class Report:
     source: HazardSource
     reporter_id: UUID | None = None
     anonymous: bool = True
+    note: str | None = None
 
 
 class Filed(NamedTuple):
@@ -122,7 +123,10 @@ async def register(session: AsyncSession, caller: Caller, report: Report) -> Haz
     seal(hazard, "description", report.description)
     seal(hazard, "address", report.address)
     hazard_deadlines.start_first(session, hazard, report.category)
-    _record(session, caller, hazard, "hazard.filed", {"category": hazard.category})
+    event_id = _record(session, caller, hazard, "hazard.filed", {"category": hazard.category})
+    await hazard_comments.attach_note(
+        session, caller, hazard, report.note, CommentVisibility.INTERNAL, event_id
+    )
     await outbox.enqueue(session, "review.text", {"hazard_id": str(hazard.id)})
     return hazard
 

@@ -211,17 +211,19 @@ def _resolved(circle: _Circle, event: Event) -> _Circle:
 
 async def _residents(session: AsyncSession, hazards: dict[UUID, Hazard]) -> dict[UUID, set[UUID]]:
     """The reporter and the supporters of each hazard who are still with us."""
+    supporting = select(HazardSupport.hazard_id, HazardSupport.resident_id).where(
+        HazardSupport.hazard_id.in_(hazards)
+    )
+    reporting = select(Hazard.id, Hazard.reporter_id).where(Hazard.id.in_(hazards))
+    concerned = supporting.union_all(reporting).subquery()
     pairs = await session.execute(
-        select(HazardSupport.hazard_id, HazardSupport.resident_id)
-        .join(Resident, Resident.id == HazardSupport.resident_id)
-        .where(HazardSupport.hazard_id.in_(hazards), Resident.deleted_at.is_(None))
+        select(concerned)
+        .join(Resident, Resident.id == concerned.c.resident_id)
+        .where(Resident.deleted_at.is_(None))
     )
     found: dict[UUID, set[UUID]] = defaultdict(set)
     for hazard_id, resident_id in pairs:
         found[hazard_id].add(resident_id)
-    for hazard in hazards.values():
-        if hazard.reporter_id is not None:
-            found[hazard.id].add(hazard.reporter_id)
     return found
 
 

@@ -17,7 +17,6 @@ from app.events import Place
 from app.geo import Point, gcj02_from_wgs84, wgs84_from_gcj02
 from app.keys import unseal
 from app.models.events import Event
-from app.models.hazard_comments import CommentVisibility
 from app.models.hazards import OPEN_STATUSES, Hazard, HazardSource, PublicState
 from app.models.media import Media, MediaPurpose
 from app.models.organisations import Organisation
@@ -28,7 +27,6 @@ from app.schemas.base import printable
 from app.services import (
     hazard_access,
     hazard_categories,
-    hazard_comments,
     hazards,
     media,
     places,
@@ -127,15 +125,9 @@ async def create(session: AsyncSession, caller: Caller, report: Report311) -> Re
             place=place,
             point=point,
             source=HazardSource.OPEN311,
+            note=_note(report),
         ),
     )
-    contact = "\n".join(f"{name}: {value}" for name, value in report.contact.items() if value)
-    if report.media_url:
-        contact = f"{contact}\nmedia_url: {report.media_url}".strip()
-    if contact:
-        await hazard_comments.attach_note(
-            session, caller, hazard, contact, CommentVisibility.INTERNAL, hazard.id
-        )
     return {"service_request_id": str(hazard.id), "service_notice": None, "account_id": None}
 
 
@@ -294,6 +286,12 @@ def _named(regions: Sequence[_Region], is_meant: Callable[[_Region], bool]) -> t
         )
     best = max(meant, key=lambda region: (len(region.name), region.code))
     return Place(best.community_id, best.id), best.point
+
+
+def _note(report: Report311) -> str | None:
+    """How to reach whoever reports, and where their picture is: for those who handle it."""
+    given = {**report.contact, "media_url": report.media_url}
+    return "\n".join(f"{name}: {value}" for name, value in given.items() if value) or None
 
 
 def _description(report: Report311, category_code: str) -> str:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import aliased
 
 from app.auth import Caller, Granted
 from app.geo import cell_of
+from app.models.events import Event
 from app.models.hazard_assignments import AssignmentRole, AssignmentStatus, HazardAssignment
 from app.models.hazard_comments import HazardSupport
 from app.models.hazard_deadlines import HazardDeadline
@@ -26,17 +27,31 @@ _GROUPS: tuple[Literal["category", "street", "community"], ...] = ("category", "
 _AT_DEPARTMENT = (HazardStatus.DISPATCHED, HazardStatus.CHECKED_IN)
 _SETTLED = (HazardStatus.RESOLVED, HazardStatus.CLOSED)
 _ACTIVE = (AssignmentStatus.ASSIGNED, AssignmentStatus.CHECKED_IN)
-_TAKEN = (HazardStatus.ACCEPTED, HazardStatus.CALLED, *_AT_DEPARTMENT, *_SETTLED)
+# The district may close what nobody has taken.
+_CLOSED_AS_FILED = and_(
+    Hazard.status == HazardStatus.CLOSED, Hazard.resolved_from.is_not_distinct_from(HazardStatus.FILED)
+)
+_TAKEN = and_(
+    Hazard.status.in_((HazardStatus.ACCEPTED, HazardStatus.CALLED, *_AT_DEPARTMENT, *_SETTLED)),
+    ~_CLOSED_AS_FILED,
+)
+_UNFIXED_BY_DISTRICT = exists().where(
+    Event.subject_kind == Hazard.__tablename__,
+    Event.subject_id == Hazard.id,
+    Event.type == "hazard.closed",
+    Event.payload["by"].as_string() == "district",
+    Event.payload["outcome"].as_string() == HazardOutcome.UNFIXED,
+)
 
 _COLUMNS = each(
     Hazard,
     {
-        "filed, but somebody has taken it": and_(
-            Hazard.status == HazardStatus.FILED,
+        "filed, or closed as it was filed, but somebody has taken it": and_(
+            or_(Hazard.status == HazardStatus.FILED, _CLOSED_AS_FILED),
             or_(Hazard.handler_id.is_not(None), Hazard.accepted_at.is_not(None)),
         ),
         "taken, but nobody knows by whom or when": and_(
-            Hazard.status.in_(_TAKEN), or_(Hazard.handler_id.is_(None), Hazard.accepted_at.is_(None))
+            _TAKEN, or_(Hazard.handler_id.is_(None), Hazard.accepted_at.is_(None))
         ),
         "at a department, but no department leads": and_(
             Hazard.status.in_(_AT_DEPARTMENT), Hazard.lead_organisation_id.is_(None)
@@ -62,7 +77,9 @@ _COLUMNS = each(
         "final, but it never ended": and_(Hazard.status.in_(FINAL_STATUSES), Hazard.closed_at.is_(None)),
         "not final, but it ended": and_(Hazard.status.not_in(FINAL_STATUSES), Hazard.closed_at.is_not(None)),
         "unfixed without a reason": and_(
-            Hazard.outcome == HazardOutcome.UNFIXED, Hazard.unfixed_reason.is_(None)
+            Hazard.outcome == HazardOutcome.UNFIXED,
+            Hazard.unfixed_reason.is_(None),
+            or_(Hazard.status != HazardStatus.CLOSED, ~_UNFIXED_BY_DISTRICT),
         ),
         "fixed, with a reason why not": and_(
             Hazard.outcome == HazardOutcome.FIXED, Hazard.unfixed_reason.is_not(None)

@@ -9,6 +9,7 @@ from app import clock
 from app.crypto import SealBroken
 from app.keys import vault
 from app.models.base import Base
+from app.models.cases import CaseImport
 from app.models.events import Event
 from app.models.hazard_comments import HazardComment
 from app.models.hazards import Hazard
@@ -144,11 +145,19 @@ _COMMENTS = each(
     },
 )
 _STRAGGLERS = timedelta(hours=1)
+# Reporters of imported cases were never here, so they have not left either.
+_STRANGERS = (
+    select(Hazard.reporter_id)
+    .join(CaseImport, CaseImport.hazard_id == Hazard.id)
+    .where(Hazard.reporter_id.is_not(None))
+)
 
 
 async def _links(probe: Probe) -> AsyncIterator[str]:
     """Whoever left is nobody any more, an hour later; whoever was disabled is signed in nowhere."""
-    gone = select(Resident.id).where(Resident.deleted_at < clock.now() - _STRAGGLERS)
+    gone = select(Resident.id).where(
+        Resident.deleted_at < clock.now() - _STRAGGLERS, Resident.id.not_in(_STRANGERS)
+    )
     disabled = select(Staff.id).where(Staff.status == StaffStatus.DISABLED)
     quota = MessageQuota.resident_id
     breaches = {

@@ -168,6 +168,7 @@ SPOILS: list[tuple[str, str, Callable[[Json], object]]] = [
     ("case.status", "case_status", lambda it: it["case"].update(status="resolved")),
     ("case.disputes", "case_count", lambda it: it["case"].update(disputes=0)),
     ("case.supporters", "case_count", lambda it: it["case"].update(supporters=9)),
+    ("case.accepted_at", "case_taken", lambda it: it["case"].update(accepted_at=None)),
     ("case.category_code", "case_unknown_code", lambda it: it["case"].update(category_code="dragons")),
     ("case.region_code", "case_unknown_code", lambda it: it["case"].update(region_code="nowhere")),
     (

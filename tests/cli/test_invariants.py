@@ -454,6 +454,12 @@ BREACHES: list[tuple[str, str, Spoil]] = [
     ("grants.scopes", "but in an organisation", _wrong_scope),
     ("grants.scopes", "without an organisation", _officer_of_a_region),
     ("hazards.columns", "filed, but", hazard(S.FILED, accepted_at=clock.now())),
+    (
+        "hazards.columns",
+        "closed as it was filed, but",
+        hazard(S.CLOSED, resolved_from=S.FILED),
+    ),
+    ("hazards.columns", "taken, but", hazard(S.CLOSED, handler_id=None)),
     ("hazards.columns", "taken, but", hazard(S.ACCEPTED, handler_id=None)),
     ("hazards.columns", "no department leads", hazard(S.DISPATCHED, lead_organisation_id=None)),
     ("hazards.columns", "not yet at a department", hazard(S.DISPATCHED, status=S.CALLED)),
