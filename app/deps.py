@@ -32,9 +32,7 @@ CurrentCaller = Annotated[Caller, Depends(caller)]
 MaybeCaller = Annotated[Caller | None, Depends(_caller_or_none)]
 
 
-IdempotencyKey = Annotated[
-    str | None, Header(max_length=1000, description="Repeat a POST safely with the same key.")
-]
+IdempotencyKey = Annotated[str | None, Header(description="Repeat a POST safely with the same key.")]
 
 
 async def session(request: Request, idempotency_key: IdempotencyKey = None) -> AsyncIterator[AsyncSession]:

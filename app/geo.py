@@ -1,6 +1,7 @@
 """Points, distances and areas on the ground: GCJ-02 inside, WGS-84 at the edge, no I/O."""
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ _CELL_ROWS = 180 * CELLS_PER_DEGREE
 
 # A tenth of a millimetre: what rounding may cost a point that lies exactly on the circle.
 _BOX_MARGIN_DEGREES = 1e-9
+
+_NUMBER = re.compile(r"[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]{1,3})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,13 @@ def wgs84_from_gcj02(gcj02: Point) -> Point:
         if abs(off_lng) + abs(off_lat) < 1e-10:
             break
     return guess
+
+
+def degrees(text: str) -> float:
+    """A number as people write it; ValueError for what Python alone would read: 1_0, full-width digits, nan."""
+    if _NUMBER.fullmatch(text.strip(" ")) is None:
+        raise ValueError("not a number")
+    return float(text)
 
 
 def distance_m(a: Point, b: Point) -> float:

@@ -45,7 +45,10 @@ def demo(
         asyncio.run(_tell(url, district))
     except http.NeverSent:
         also = f" or at {district} (jincai sandbox district)" if district else ""
-        stop(f"No server answers at {url}{also}. Start one in another terminal: make serve")
+        stop(
+            f"No server answers at {url}{also}. Start one in another terminal: make serve."
+            " One at another port: JINCAI_PORT=8001 for both"
+        )
 
 
 async def _tell(url: str, district: str) -> None:

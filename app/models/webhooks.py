@@ -10,6 +10,46 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.errors import Conflict
 from app.models.base import BIG, Entity, Subject, Versioned
 
+EVENT_TYPES = (
+    "hazard.accepted",
+    "hazard.assigned",
+    "hazard.called",
+    "hazard.checked_in",
+    "hazard.closed",
+    "hazard.commented",
+    "hazard.confirmed",
+    "hazard.deadline_warned",
+    "hazard.dispatched",
+    "hazard.disputed",
+    "hazard.district_status",
+    "hazard.escalated",
+    "hazard.filed",
+    "hazard.handed_over",
+    "hazard.merged",
+    "hazard.noted",
+    "hazard.part_done",
+    "hazard.rated",
+    "hazard.redacted",
+    "hazard.refused",
+    "hazard.rejected",
+    "hazard.resolved",
+    "hazard.returned",
+    "hazard.review_flagged",
+    "hazard.reviewed",
+    "hazard.supported",
+    "household.claimed",
+    "household.confirmed",
+    "household.ended",
+    "household.rejected",
+    "region.updated",
+    "sync.conflict",
+    "sync.not_applied",
+    "sync.waiting",
+    "webhook_endpoint.disabled",
+    "webhook_endpoint.gave_up",
+)
+"""What is told to somebody and happens somewhere: events for audit alone are sent to no receiver."""
+
 
 class EndpointStatus(StrEnum):
     """A disabled endpoint is sent nothing; what happens meanwhile waits for it."""

@@ -60,7 +60,7 @@ async def bind_my_phone(
     body: PhoneBind,
     request: Request,
     caller: CurrentCaller,
-    idempotency_key: Annotated[str | None, Header(max_length=1000)] = None,
+    idempotency_key: Annotated[str | None, Header()] = None,
 ) -> ResidentMe:
     """Give your phone number through WeChat's phone button. Needs consent to `contact_phone`."""
     repeat = None

@@ -36,7 +36,7 @@ async def upload_media(
     caller: CurrentCaller,
     file: UploadFile,
     purpose: Annotated[MediaPurpose, Form()],
-    idempotency_key: Annotated[str | None, Header(max_length=1000)] = None,
+    idempotency_key: Annotated[str | None, Header()] = None,
 ) -> MediaUploaded:
     """Upload one JPEG, PNG or WebP picture (up to 10 MiB and 40 megapixels) and refer to it by its id.
 

@@ -9,7 +9,6 @@ from contextlib import suppress
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import AwareDatetime
 from starlette.exceptions import HTTPException
 
 from app import open311_format
@@ -20,6 +19,7 @@ from app.errors import Forbidden, Unauthenticated
 from app.models.api_keys import ApiScope
 from app.operation import LenientOperation, count_key
 from app.problems import language_of
+from app.schemas.base import Moment, as_meant
 from app.services import open311
 from app.services.open311 import BadReport, Report311, Wanted
 from app.settings import settings
@@ -148,8 +148,8 @@ async def list_open311_requests(
     language: Lang = None,
     service_request_id: Annotated[str | None, Query(max_length=4_000)] = None,
     service_code: Annotated[str | None, Query(max_length=1_000)] = None,
-    start_date: AwareDatetime | None = None,
-    end_date: AwareDatetime | None = None,
+    start_date: Moment | None = None,
+    end_date: Moment | None = None,
     status: Annotated[str | None, Query(max_length=20)] = None,
     page: Annotated[int, Query(ge=1, le=10_000)] = 1,
     page_size: Annotated[int, Query(ge=1, le=open311.MAX_REQUESTS)] = open311.MAX_REQUESTS,
@@ -191,8 +191,8 @@ async def _form(request: Request) -> Form:
             "无法解析表单；图片请以 media_url 提供，不能直接上传文件",
         ) from None
     for name, value in form.multi_items():
-        if isinstance(value, str) and value.strip():
-            fields[name].append(value)
+        if isinstance(value, str) and (text := as_meant(value)).strip():
+            fields[name].append(text)
     return fields
 
 

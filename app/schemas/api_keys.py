@@ -9,7 +9,7 @@ from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from app.models.api_keys import ApiScope
-from app.schemas.base import Read, ShortText, Strict
+from app.schemas.base import Distinct, Moment, Read, ShortText, Strict
 
 
 def _network(text: str) -> str:
@@ -26,10 +26,10 @@ class ApiKeyCreate(Strict):
     """What the key is for, where it counts and from which addresses. No addresses means from anywhere."""
 
     name: ShortText
-    scopes: Annotated[list[Annotated[ApiScope, Field(strict=False)]], Field(min_length=1, max_length=10)]
+    scopes: Annotated[Distinct[Annotated[ApiScope, Field(strict=False)]], Field(min_length=1, max_length=10)]
     region_id: Annotated[UUID, Field(strict=False)]
     addresses: Annotated[list[Network], Field(max_length=50)] = Field(default_factory=list)
-    expires_at: Annotated[AwareDatetime, Field(strict=False)] | None = None
+    expires_at: Moment | None = None
     rate_limit: (
         Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,5}/(second|minute|hour|day)$")] | None
     ) = None

@@ -42,9 +42,11 @@ class Page(Read, Generic[T]):
 
 
 def _pasted(text: object) -> object:
-    """Phones paste marks of direction along with a number or a name, and lines that end as on Windows."""
-    if not isinstance(text, str):
-        return text
+    return as_meant(text) if isinstance(text, str) else text
+
+
+def as_meant(text: str) -> str:
+    """Without the marks of direction that phones paste along with a number or a name; lines end in one character."""
     return _DIRECTION.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -60,7 +62,7 @@ def printable(text: str) -> str:
     return text
 
 
-_DIRECTION = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_DIRECTION = re.compile("[\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]")
 _UNSEEN = "\u200b\ufeff\ufffe\uffff"
 _LOOKS_EMPTY = "\u115f\u1160\u2800\u3164\uffa0"
 Pasted = BeforeValidator(_pasted)
@@ -92,6 +94,17 @@ _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d([.]\d{1,9})?)?([Zz]
 Moment = Annotated[
     AwareDatetime, Field(strict=False), BeforeValidator(_instant), AfterValidator(_in_our_times)
 ]
+
+
+def _distinct(items: list[T]) -> list[T]:
+    for item in items:
+        if items.count(item) > 1:
+            english, chinese = "names {name} twice", f"重复列出 {item}"
+            raise PydanticCustomError("named_twice", english, {"name": str(item), "zh": chinese})
+    return items
+
+
+Distinct = Annotated[list[T], AfterValidator(_distinct), Field(json_schema_extra={"uniqueItems": True})]
 Longitude = Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False)]
 Latitude = Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)]
 

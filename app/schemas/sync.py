@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from app.models.hazard_results import HazardOutcome
 from app.models.sync import InboundStatus, MappingKind
-from app.schemas.base import Coordinates, LongText, Read, ShortText, Strict
+from app.schemas.base import Coordinates, LongText, Moment, Read, ShortText, Strict
 
 
 def _written_out(value: object) -> object:
@@ -79,7 +79,7 @@ class CaseClosed(Strict):
 class _Envelope(Strict):
     case: Annotated[CaseKey, Field(description="Their id, or the id of our hazard for a case that we sent.")]
     seq: Annotated[Seq, Field(description="1, 2, 3 … per case, without gaps.")]
-    occurred_at: Annotated[AwareDatetime, Field(strict=False)]
+    occurred_at: Moment
 
 
 class CaseCreatedEvent(_Envelope):

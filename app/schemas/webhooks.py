@@ -3,12 +3,27 @@
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
-from app.models.webhooks import DeliveryStatus, DisabledReason, EndpointStatus, PayloadKind
-from app.schemas.base import LongText, Read, ShortText, Strict
+from app.models.webhooks import EVENT_TYPES, DeliveryStatus, DisabledReason, EndpointStatus, PayloadKind
+from app.schemas.base import Distinct, LongText, Moment, Read, ShortText, Strict
 
-EventType = Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,40}\.([a-z_]{1,40})?$")]
+
+def _known(kind: str) -> str:
+    if kind not in _KINDS:
+        english, chinese = "is no type of event, and no beginning of one", "不是任何事件类型或其前缀"
+        raise PydanticCustomError("unknown_event_type", english, {"zh": chinese})
+    return kind
+
+
+_KINDS = (*sorted({f"{kind.partition('.')[0]}." for kind in EVENT_TYPES}), *EVENT_TYPES)
+EventType = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z_]{1,40}\.([a-z_]{1,40})?$"),
+    AfterValidator(_known),
+    Field(json_schema_extra={"enum": list(_KINDS)}),
+]
 Url = Annotated[str, StringConstraints(min_length=10, max_length=2_000)]
 
 
@@ -16,19 +31,29 @@ class _Receiver(Strict):
     name: ShortText
     url: Url
     event_types: Annotated[
-        list[EventType],
+        Distinct[EventType],
         Field(min_length=1, max_length=50, description="`hazard.filed`, or `hazard.` for all of a kind."),
     ]
     payload: Annotated[PayloadKind, Field(strict=False)] = PayloadKind.THIN
     consent_basis: Annotated[
-        LongText | None, Field(description="For full payloads: on which legal basis they are handed over.")
+        LongText | None,
+        Field(
+            validate_default=True,
+            description="For full payloads, and only there: on which legal basis they are handed over.",
+        ),
     ] = None
 
-    @model_validator(mode="after")
-    def _full_needs_a_basis(self) -> "_Receiver":
-        if (self.payload is PayloadKind.FULL) != (self.consent_basis is not None):
-            raise ValueError("consent_basis is needed for full payloads, and only there")
-        return self
+    @field_validator("consent_basis")
+    @classmethod
+    def _full_needs_a_basis(cls, basis: str | None, others: ValidationInfo) -> str | None:
+        payload = others.data.get("payload")
+        if payload is PayloadKind.FULL and basis is None:
+            english = "must say on which legal basis full payloads are handed over"
+            raise PydanticCustomError("consent_basis_needed", english, {"zh": "完整内容须写明提供的法律依据"})
+        if payload is PayloadKind.THIN and basis is not None:
+            english = "is for full payloads only"
+            raise PydanticCustomError("consent_basis_unused", english, {"zh": "仅用于完整内容"})
+        return basis
 
 
 class WebhookEndpointCreate(_Receiver):
@@ -100,8 +125,8 @@ class WebhookSecretRotate(Strict):
 class WebhookReplay(Strict):
     """Which events to send again, with their original ids: those that occurred in [since, until)."""
 
-    since: Annotated[AwareDatetime, Field(strict=False)]
-    until: Annotated[AwareDatetime, Field(strict=False)]
+    since: Moment
+    until: Moment
 
     model_config = {
         "json_schema_extra": {

@@ -32,7 +32,7 @@ from app import pagination
 from app.auth import Caller
 from app.db import database
 from app.errors import Forbidden, InvalidInput
-from app.geo import Box, Point, cells_around, distance_m
+from app.geo import Box, Point, cells_around, degrees, distance_m
 from app.hot import Hot, one_of, to_json
 from app.models.base import UtcDateTime
 from app.models.hazards import OPEN, Hazard, HazardLevel, HazardStatus
@@ -198,7 +198,7 @@ def box_holds(box: Box) -> ColumnElement[bool]:
 def parse_bbox(text: str) -> Box:
     """`min_lng,min_lat,max_lng,max_lat`; 422 for anything else."""
     try:
-        min_lng, min_lat, max_lng, max_lat = (float(part) for part in text.split(","))
+        min_lng, min_lat, max_lng, max_lat = (degrees(part) for part in text.split(","))
     except ValueError:
         raise _bad_box() from None
     if not (-180 <= min_lng < max_lng <= 180 and -90 <= min_lat < max_lat <= 90):

@@ -14,7 +14,7 @@ from app import clock
 from app.auth import Caller
 from app.errors import BadRequest, Forbidden, Language, NotFound
 from app.events import Place
-from app.geo import Point, gcj02_from_wgs84, wgs84_from_gcj02
+from app.geo import Point, degrees, gcj02_from_wgs84, wgs84_from_gcj02
 from app.keys import unseal
 from app.models.events import Event
 from app.models.hazards import OPEN_STATUSES, Hazard, HazardSource, PublicState
@@ -213,7 +213,7 @@ async def _place(session: AsyncSession, report: Report311) -> tuple[Place, Point
 
 def _point(lat: str, long: str) -> Point:
     try:
-        point = Point(float(long), float(lat))
+        point = Point(degrees(long), degrees(lat))
     except ValueError:
         point = Point(999, 999)
     if not (-180 <= point.lng <= 180 and -90 <= point.lat <= 90):

@@ -11,7 +11,7 @@ from sqlalchemy.orm import aliased
 from app import clock, writes
 from app.auth import Caller
 from app.db import insert, signal_after_commit
-from app.errors import Conflict, NotFound
+from app.errors import Conflict, InvalidInput, NotFound
 from app.hot import Hot, one_of
 from app.ids import new_id
 from app.models.events import Audience, Event
@@ -103,6 +103,8 @@ async def replay(
 ) -> WebhookReplayed:
     """Send a window of time again to one endpoint: original ids, in order, also what it was never sent."""
     endpoint = await webhook_endpoints.find(session, caller, endpoint_id, "replay_webhook_endpoint")
+    if body.since > body.until:
+        raise InvalidInput.of(("body", "since"), "invalid_period", "is later than until", "不能晚于 until")
     below = select(RegionAncestor.region_id).where(RegionAncestor.ancestor_id == endpoint.region_id)
     events = await session.scalars(
         select(Event)

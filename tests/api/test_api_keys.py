@@ -14,6 +14,7 @@ from app.db import Database
 from app.models.staff import Role
 from tests.conftest import new_client
 from tests.factories import Person, Places, make_staff
+from tests.stories import complaints, problem
 
 FEED = "/v1/events"
 
@@ -182,3 +183,23 @@ async def test_keys_of_another_district_are_not_there(
     foreign = {"name": "x", "scopes": ["events:read"], "region_id": str(places.district)}
     answer = await client.post("/v1/api-keys", headers=stranger.headers, json=foreign)
     assert (answer.status_code, answer.json()["errors"][0]["code"]) == (422, "unknown_region")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "wanted"),
+    [
+        ({"scopes": ["events:read", "events:read"]}, ("body.scopes", "named_twice")),
+        ({"expires_at": "9999-12-31T23:59:59-14:00"}, ("body.expires_at", "datetime_object_invalid")),
+        ({"expires_at": "0001-01-01T00:00:00+14:00"}, ("body.expires_at", "datetime_object_invalid")),
+    ],
+)
+async def test_a_key_that_is_not_made(
+    client: httpx.AsyncClient,
+    admin: Person,
+    places: Places,
+    wrong: dict[str, object],
+    wanted: tuple[str, str],
+) -> None:
+    body = {"name": "平台", "scopes": ["events:read"], "region_id": str(places.district)} | wrong
+    answer = await client.post("/v1/api-keys", headers=admin.headers, json=body)
+    assert complaints(problem(answer, 422, "invalid_input")) == [wanted]

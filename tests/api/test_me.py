@@ -116,6 +116,9 @@ async def test_the_phone_is_bound_with_consent_and_shown_masked(client: httpx.As
     bound = await client.post("/v1/me/phone", json={"code": "demo:123456"}, headers=person.headers)
     assert bound.status_code == 200
     assert bound.json()["phone_masked"] == "190****3456"
+    endless = person.headers | {"Idempotency-Key": "k" * 1_001}
+    refused = await client.post("/v1/me/phone", json={"code": "demo:123456"}, headers=endless)
+    problem(refused, 400, "bad_idempotency_key")
     async with database.reading() as session:
         row = await session.get_one(Resident, person.id)
     assert unseal(row, "phone") == "+8619000123456"

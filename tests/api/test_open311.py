@@ -177,6 +177,17 @@ async def test_answers_to_extra_questions_are_kept(
     assert "故障现象：门不关、异响" in hazard["description"]
 
 
+async def test_what_turns_the_direction_of_words_is_dropped(
+    client: httpx.AsyncClient, key: str, places: Places
+) -> None:
+    request_id = await filed(
+        client, key, places, description="photo\u202egpj.exe", address_string="\u2067枫林苑"
+    )
+    worker = await make_staff(Role.GRID_WORKER, places.grid)
+    hazard = (await client.get(f"/v1/hazards/{request_id}", headers=worker.headers)).json()
+    assert (hazard["description"], hazard["address"]) == ("photogpj.exe", "枫林苑")
+
+
 @pytest.mark.parametrize(
     ("change", "status"),
     [
@@ -186,6 +197,8 @@ async def test_answers_to_extra_questions_are_kept(
         ({"lat": "", "long": ""}, 400),
         ({"lat": "95"}, 400),
         ({"lat": "nan"}, 400),
+        ({"lat": "3_0.6"}, 400),
+        ({"lat": "３０.6"}, 400),
         ({"lat": "0", "long": "0"}, 400),
         ({"api_key": ""}, 403),
         ({"api_key": "jck_test_wrong"}, 403),
@@ -291,6 +304,13 @@ async def test_lists_filter_and_ids_override(
         ("service_code=no_such", 404),
         ("status=broken", 400),
         ("start_date=yesterday", 400),
+        ("start_date=0001-01-01T00:00:00%2B14:00", 400),
+        ("end_date=0001-01-01T00:00:00Z", 400),
+        ("start_date=9999-12-31T23:59:59Z", 400),
+        ("start_date=2999-12-31T23:59:59Z", 200),
+        ("end_date=1970-01-01T00:00:00Z", 200),
+        ("start_date=99999999999", 400),
+        ("end_date=-1", 400),
         ("start_date=2026-01-01T00:00:00Z&end_date=2026-06-01T00:00:00Z", 400),
         ("page_size=1001", 400),
         ("jurisdiction_id=jinjiang&unknown=1", 200),

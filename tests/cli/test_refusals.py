@@ -27,6 +27,13 @@ def test_settings_are_refused_like_everything_else(tmp_path: Path) -> None:
     assert lines[1] == "✘ JINCAI_SECRET_KEYS: key 1 of the key ring has 5 bytes instead of 32"
 
 
+def test_a_story_without_a_server_says_how_to_name_its_port(tmp_path: Path) -> None:
+    ran = run(tmp_path, {"JINCAI_PORT": "1"}, "demo")
+    assert ran.code == 1
+    assert "No server answers at http://127.0.0.1:1" in ran.err
+    assert "JINCAI_PORT" in ran.err
+
+
 def test_a_database_that_is_away_comes_with_advice(tmp_path: Path) -> None:
     nobody = {"JINCAI_DATABASE_URL": "postgresql://jincai@127.0.0.1:1/jincai"}
     (examined,) = run_each(tmp_path, nobody, "doctor")

@@ -162,6 +162,15 @@ def _field_codes() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("page", _FRONTEND)
+def test_every_variable_is_assigned_before_it_is_used(page: str) -> None:
+    text = _text(page)
+    used = {name: text.index(f"${name}") for name in re.findall(r"[$]([A-Z]+)\b", text)}
+    assert {"TOKEN", "PHOTO", "ID", "FIRE", "AFTER"} <= used.keys()
+    for name, first in used.items():
+        assert f"{name}=" in text[:first], name
+
+
+@pytest.mark.parametrize("page", _FRONTEND)
 def test_every_category_is_listed(page: str) -> None:
     heading = "Categories" if page == _FRONTEND[0] else "类别"
     stored = json.loads(_text("app/data/hazard_categories.json"))["categories"]

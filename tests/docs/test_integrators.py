@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from app import clock
 from app.main import app
 from app.models.hazards import HazardStatus
+from app.models.webhooks import EVENT_TYPES
 from app.policy import POLICY
 from app.settings import Settings
 from app.standard_webhooks import new_secret
@@ -101,6 +102,28 @@ def test_the_tables_are_complete() -> None:
     assert all(f"`{status.value}`" in _PAGE for status in HazardStatus)
     scopes = {scope for rule in POLICY.values() for scope in rule.scopes}
     assert set(re.findall(r"^\| `([a-z]+:[a-z]+)` \|", _PAGE, re.MULTILINE)) == scopes
+
+
+def test_every_type_that_is_told_can_be_asked_for() -> None:
+    kinds = "|".join({kind.partition(".")[0] for kind in EVENT_TYPES})
+    recorded = {
+        match
+        for file in (_ROOT / "app/services").rglob("*.py")
+        for match in re.findall(rf'"((?:{kinds})\.[a-z_]+)"', file.read_text("utf-8"))
+    }
+    assert recorded - set(EVENT_TYPES) == _NOT_TOLD
+    assert set(EVENT_TYPES) <= recorded
+    assert {f"`{kind}`" for kind in EVENT_TYPES} - set(re.findall(r"`[a-z_.]+`", _PAGE)) == set()
+
+
+_NOT_TOLD = {
+    *("sync.applied", "sync.apply", "sync.drift_found", "sync.numbers_missing"),
+    *(
+        f"webhook_endpoint.{change}"
+        for change in ("created", "updated", "secret_rotated", "enabled", "pinged")
+    ),
+}
+"""For audit alone, or names of tasks."""
 
 
 def test_the_schedule_is_the_default_one() -> None:

@@ -88,6 +88,8 @@ def _said(kind: TypeForm[object], value: object) -> tuple[str, str]:
     ("given", "kept"),
     [
         ("\u202a138\u202c", "138"),
+        ("\u061c138", "138"),
+        ("photo\u202egpj.exe\u202c", "photogpj.exe"),
         ("\u2068李明\u2069\u200e", "李明"),
         ("一\r\n二\r三", "一\n二\n三"),
     ],

@@ -77,7 +77,7 @@ async def test_a_backlog_costs_nothing(
 
 
 async def _subscribe(client: httpx.AsyncClient, headers: dict[str, str], region_id: UUID, url: str) -> None:
-    body = {"name": "backlog", "url": url, "event_types": ["test."], "region_id": str(region_id)}
+    body = {"name": "backlog", "url": url, "event_types": ["region."], "region_id": str(region_id)}
     answer = await client.post("/v1/webhook-endpoints", headers=headers, json=body)
     assert answer.status_code == 201, answer.text
 
@@ -87,7 +87,7 @@ async def _pile_up(db: Database, region_id: UUID) -> None:
     for start in range(0, EVENTS, _BURST):
         async with db.transaction() as session:
             for number in range(start, start + _BURST):
-                await record(session, subjects[number % SUBJECTS])
+                await record(session, subjects[number % SUBJECTS], "region.updated")
         await place_all()
 
 

@@ -158,6 +158,14 @@ async def test_stale_and_future_messages_are_refused(client: httpx.AsyncClient, 
     assert (answer.status_code, answer.json()["code"]) == (401, "signature_rejected")
 
 
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "1763596800"])
+async def test_a_time_that_is_none_is_refused(
+    client: httpx.AsyncClient, db: Database, places: Places, at: str
+) -> None:
+    event = story("C-1", await region_code(db, places))[0] | {"occurred_at": at}
+    assert (await send(client, event)).status_code == 422
+
+
 def _good(body: bytes, message_id: str = "msg_1") -> str:
     keys = [standard_webhooks.key_of(DEV_WEBHOOK_SECRET)]
     return standard_webhooks.headers(message_id, clock.now(), body, keys)["webhook-signature"]

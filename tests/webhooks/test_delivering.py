@@ -487,7 +487,7 @@ async def test_what_waited_until_its_lease_was_over_is_left_to_whoever_takes_it_
     client: httpx.AsyncClient, admin: Person, places: Places, db: Database, advance: Callable[[float], None]
 ) -> None:
     async with Receiver(hang_seconds=0.5) as receiver:
-        endpoint_id = await subscribe(client, admin, places.district, receiver, "test.")
+        endpoint_id = await subscribe(client, admin, places.district, receiver)
         subjects = [await new_subject(places.grid) for _ in range(2 * PER_ENDPOINT)]
         await _record_all(db, subjects)
         await place_all()
@@ -506,7 +506,7 @@ async def test_who_stops_gives_back_what_was_not_begun(
     client: httpx.AsyncClient, admin: Person, places: Places, db: Database
 ) -> None:
     async with Receiver(hang_seconds=0.5) as receiver:
-        endpoint_id = await subscribe(client, admin, places.district, receiver, "test.")
+        endpoint_id = await subscribe(client, admin, places.district, receiver)
         subjects = [await new_subject(places.grid) for _ in range(2 * PER_ENDPOINT)]
         await _record_all(db, subjects)
         await place_all()
@@ -543,7 +543,7 @@ async def test_placing_and_finishing_never_wait_for_each_other_for_ever(
 ) -> None:
     """Of half of the subjects the delivery that ends is the newest one, of the others another waits behind it."""
     async with Receiver() as receiver:
-        endpoint_id = await subscribe(client, admin, places.district, receiver, "test.")
+        endpoint_id = await subscribe(client, admin, places.district, receiver)
         subjects = [await new_subject(places.grid) for _ in range(40)]
         for _ in range(6):
             await _record_all(db, subjects)
@@ -566,7 +566,7 @@ async def test_what_is_placed_while_the_last_before_it_ends_is_ready(
     client: httpx.AsyncClient, admin: Person, places: Places, db: Database
 ) -> None:
     async with Receiver() as receiver:
-        endpoint_id = UUID(await subscribe(client, admin, places.district, receiver, "test."))
+        endpoint_id = UUID(await subscribe(client, admin, places.district, receiver))
         subjects = [await new_subject(places.grid)]
         await _record_all(db, subjects)
         await place_all()
@@ -584,7 +584,7 @@ async def test_what_is_placed_while_the_last_before_it_ends_is_ready(
 async def _record_all(db: Database, subjects: list[UUID]) -> None:
     async with db.transaction() as session:
         for subject_id in subjects:
-            await record(session, subject_id)
+            await record(session, subject_id, "region.updated")
 
 
 async def _claim_all(db: Database, endpoint_id: UUID) -> list[Claimed]:
