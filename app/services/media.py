@@ -158,9 +158,8 @@ async def attach(
     if not media_ids:
         return []
     for media_id in media_ids:
-        await outbox.enqueue(
-            session, "review.media", {"media_id": str(media_id)}, key=f"review.media:{media_id}"
-        )
+        # Without a key: one that another request uses would be waited for at its task, with the picture in our hands.
+        await outbox.enqueue(session, "review.media", {"media_id": str(media_id)})
     values = {f"media_{n}": media_id for n, media_id in enumerate(media_ids)} | {
         "owner_kind": caller.kind,
         "owner_id": caller.id,
@@ -183,10 +182,10 @@ async def attach(
 
 @lru_cache
 def _taking(count: int) -> Hot[Taken]:
-    """Take so many pictures in their order, as far as they may be taken."""
+    """Take so many pictures, as far as they may be taken. Their rows are locked in id order."""
     wanted = [bindparam(f"media_{n}", type_=Uuid()) for n in range(count)]
-    return Hot(
-        update(cast(Table, Media.__table__))
+    usable = (
+        select(Media.id)
         .where(
             Media.id.in_(wanted),
             Media.owner_kind == bindparam("owner_kind", type_=Media.owner_kind.type),
@@ -195,6 +194,13 @@ def _taking(count: int) -> Hot[Taken]:
             Media.subject_id.is_(None),
             Media.erased_at.is_(None),
         )
+        .order_by(Media.id)
+        .with_for_update()
+        .cte("usable")
+    )
+    return Hot(
+        update(cast(Table, Media.__table__))
+        .where(Media.id.in_(select(usable.c.id)))
         .values(
             subject_kind="hazards",
             subject_id=bindparam("subject_id", type_=Uuid()),
