@@ -19,6 +19,7 @@ from sqlalchemy import (
     case,
     func,
     select,
+    true,
     type_coerce,
     update,
 )
@@ -40,6 +41,7 @@ from app.models.media import Media, MediaPurpose, MediaReview
 from app.outside import outside
 from app.schemas.base import CoordinatesRead
 from app.schemas.media import MediaRead, MediaUploaded
+from app.services import presence
 from app.settings import settings
 
 CONTENT_TYPE = "image/jpeg"
@@ -166,8 +168,11 @@ async def attach(
         "purpose": purpose,
         "subject_id": subject_id,
         "community_id": community_id,
+        "present": caller.id,
     }
-    taken = await writes.run_along(session, _taking(len(media_ids)), values)
+    taken = await writes.run_along(session, _taking(len(media_ids), caller.is_resident), values)
+    if not taken:
+        await presence.require(session, caller)
     usable = {row["id"] for row in taken}
     seen: set[UUID] = set()
     errors = []
@@ -181,8 +186,8 @@ async def attach(
 
 
 @lru_cache
-def _taking(count: int) -> Hot[Taken]:
-    """Take so many pictures, as far as they may be taken. Their rows are locked in id order."""
+def _taking(count: int, by_resident: bool) -> Hot[Taken]:
+    """Take so many pictures, as far as they may be taken. Their rows are locked in id order, the resident's before."""
     wanted = [bindparam(f"media_{n}", type_=Uuid()) for n in range(count)]
     usable = (
         select(Media.id)
@@ -193,6 +198,7 @@ def _taking(count: int) -> Hot[Taken]:
             Media.purpose == bindparam("purpose", type_=Media.purpose.type),
             Media.subject_id.is_(None),
             Media.erased_at.is_(None),
+            presence.HELD if by_resident else true(),
         )
         .order_by(Media.id)
         .with_for_update()
@@ -364,6 +370,7 @@ async def _register(
     async with database.transaction() as session:
         if request is not None:
             await idempotency.claim(session, request)
+        await presence.require(session, caller)
         await _require_quota(session, caller)
         session.add(media)
         await session.flush()
