@@ -70,7 +70,7 @@ RECORD = """
     VALUES ($1, $2, 'parties', $3, $4, 'hazards', $5, $6, $7, $8, $9, $10)"""
 ENQUEUE = """
     INSERT INTO tasks (id, created_at, kind, key, payload, status, run_at, attempts)
-    VALUES ($1, $2, 'review.text', NULL, $3, 'queued', $2, 0), ($4, $2, 'review.media', $5, $6, 'queued', $2, 0)
+    VALUES ($1, $2, 'review.text', NULL, $3, 'queued', $2, 0), ($4, $2, 'review.media', NULL, $5, 'queued', $2, 0)
     ON CONFLICT (key) DO NOTHING"""
 LOCK = "SELECT status, version, event_seq, community_id, region_id FROM hazards WHERE id = $1 FOR UPDATE"
 TAKE = """
@@ -183,8 +183,7 @@ class Bare:
         )
         for_text = orjson.dumps({"hazard_id": str(hazard_id)}).decode()
         for_picture = orjson.dumps({"media_id": str(pictures[0])}).decode()
-        key = f"review.media:{pictures[0]}"
-        await connection.execute(ENQUEUE, new_id(), now, for_text, new_id(), key, for_picture)
+        await connection.execute(ENQUEUE, new_id(), now, for_text, new_id(), for_picture)
         await connection.execute("COMMIT")
         answer = {
             "id": hazard_id,

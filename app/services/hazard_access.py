@@ -14,12 +14,13 @@ from app import clock, writes
 from app.auth import Caller, Scope
 from app.errors import Forbidden, NotFound
 from app.events import Place
-from app.hot import Hot, one_of
+from app.hot import Hot, Values, one_of
 from app.models.hazard_assignments import AssignmentStatus, HazardAssignment
 from app.models.hazard_categories import HazardCategory
 from app.models.hazards import Hazard, HazardStatus, PublicState
 from app.models.regions import RegionAncestor
 from app.models.staff import Grant, Role, Staff, StaffStatus
+from app.services import presence
 
 READ = "read_hazard"
 
@@ -63,7 +64,7 @@ _LOCKED = (
     .where(Hazard.id == bindparam("id", type_=Uuid()))
     .with_for_update(of=Hazard.__table__)
 )
-_LOCK_FOR_RESIDENTS: Hot[Mapping[str, object]] = Hot(_LOCKED.where(VISIBLE_TO_RESIDENTS))
+_LOCK_FOR_RESIDENTS: Hot[Mapping[str, object]] = Hot(_LOCKED.where(presence.HELD, VISIBLE_TO_RESIDENTS))
 _LOCK_FOR_STAFF: Hot[Mapping[str, object]] = Hot(
     _LOCKED.add_columns(_handled("acting_regions", "acting_organisations").label("may")).where(HANDLED)
 )
@@ -94,13 +95,21 @@ async def lock(session: AsyncSession, caller: Caller, hazard_id: UUID, operation
     """The row to change, locked: 404 when the caller may not see it, 403 when the role is held elsewhere only."""
     values = parameters(caller) | {"id": hazard_id}
     if caller.is_resident:
-        return writes.watch(session, Hazard, _only(await writes.run(session, _LOCK_FOR_RESIDENTS, values)))
+        return await _lock_for_resident(session, caller, values)
     acting = caller.scope(operation)
     values |= {"acting_regions": acting.region_ids, "acting_organisations": acting.organisation_ids}
     found = dict(_only(await writes.run(session, _LOCK_FOR_STAFF, values)))
     if not found.pop("may"):
         raise Forbidden
     return writes.watch(session, Hazard, found)
+
+
+async def _lock_for_resident(session: AsyncSession, caller: Caller, values: Values) -> Hazard:
+    """The row and, before it, the resident's own; 401 when that was deleted a moment ago."""
+    rows = await writes.run(session, _LOCK_FOR_RESIDENTS, {**values, "present": caller.id})
+    if not rows:
+        await presence.require(session, caller)
+    return writes.watch(session, Hazard, _only(rows))
 
 
 async def lock_two(

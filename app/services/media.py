@@ -19,6 +19,7 @@ from sqlalchemy import (
     case,
     func,
     select,
+    true,
     type_coerce,
     update,
 )
@@ -40,6 +41,7 @@ from app.models.media import Media, MediaPurpose, MediaReview
 from app.outside import outside
 from app.schemas.base import CoordinatesRead
 from app.schemas.media import MediaRead, MediaUploaded
+from app.services import presence
 from app.settings import settings
 
 CONTENT_TYPE = "image/jpeg"
@@ -158,17 +160,19 @@ async def attach(
     if not media_ids:
         return []
     for media_id in media_ids:
-        await outbox.enqueue(
-            session, "review.media", {"media_id": str(media_id)}, key=f"review.media:{media_id}"
-        )
+        # Without a key: one that another request uses would be waited for at its task, with the picture in our hands.
+        await outbox.enqueue(session, "review.media", {"media_id": str(media_id)})
     values = {f"media_{n}": media_id for n, media_id in enumerate(media_ids)} | {
         "owner_kind": caller.kind,
         "owner_id": caller.id,
         "purpose": purpose,
         "subject_id": subject_id,
         "community_id": community_id,
+        "present": caller.id,
     }
-    taken = await writes.run_along(session, _taking(len(media_ids)), values)
+    taken = await writes.run_along(session, _taking(len(media_ids), caller.is_resident), values)
+    if not taken:
+        await presence.require(session, caller)
     usable = {row["id"] for row in taken}
     seen: set[UUID] = set()
     errors = []
@@ -182,11 +186,11 @@ async def attach(
 
 
 @lru_cache
-def _taking(count: int) -> Hot[Taken]:
-    """Take so many pictures in their order, as far as they may be taken."""
+def _taking(count: int, by_resident: bool) -> Hot[Taken]:
+    """Take so many pictures, as far as they may be taken. Their rows are locked in id order, the resident's before."""
     wanted = [bindparam(f"media_{n}", type_=Uuid()) for n in range(count)]
-    return Hot(
-        update(cast(Table, Media.__table__))
+    usable = (
+        select(Media.id)
         .where(
             Media.id.in_(wanted),
             Media.owner_kind == bindparam("owner_kind", type_=Media.owner_kind.type),
@@ -194,7 +198,15 @@ def _taking(count: int) -> Hot[Taken]:
             Media.purpose == bindparam("purpose", type_=Media.purpose.type),
             Media.subject_id.is_(None),
             Media.erased_at.is_(None),
+            presence.HELD if by_resident else true(),
         )
+        .order_by(Media.id)
+        .with_for_update()
+        .cte("usable")
+    )
+    return Hot(
+        update(cast(Table, Media.__table__))
+        .where(Media.id.in_(select(usable.c.id)))
         .values(
             subject_kind="hazards",
             subject_id=bindparam("subject_id", type_=Uuid()),
@@ -358,6 +370,7 @@ async def _register(
     async with database.transaction() as session:
         if request is not None:
             await idempotency.claim(session, request)
+        await presence.require(session, caller)
         await _require_quota(session, caller)
         session.add(media)
         await session.flush()

@@ -33,7 +33,7 @@ from app.models.residents import Resident
 from app.models.sessions import PrincipalKind
 from app.outside import outside
 from app.schemas.notifications import MessageQuotaAdd, MessageQuotaRead
-from app.services import hazard_access
+from app.services import hazard_access, presence
 from app.services.wechat_tasks import retried
 from app.settings import settings
 
@@ -91,6 +91,7 @@ async def add_quota(session: AsyncSession, caller: Caller, body: MessageQuotaAdd
         raise UnknownTemplate.of(
             ("body", "template_id"), UnknownTemplate.code, "is not a template in use", "模板未启用"
         )
+    await presence.require(session, caller)
     row = {"resident_id": caller.id, "template_id": body.template_id, "remaining": body.count}
     remaining = await session.scalar(
         insert(MessageQuota)

@@ -69,7 +69,7 @@ async def delete_me(session: AsyncSession, caller: Caller) -> None:
     await _erase_traces(session, caller, resident.id, now)
     residents.record(session, caller, resident, "resident.deleted")
     resident.erase(now)
-    # Requests that were under way may still have written something.
+    # Their own requests waited for this, or this for them; what the worker writes for them, a notification say, did not.
     await outbox.enqueue(
         session,
         ERASE,
@@ -193,6 +193,7 @@ async def _erase_unused_pictures(session: AsyncSession, resident_id: UUID) -> No
             Media.subject_id.is_(None),
             Media.erased_at.is_(None),
         )
+        .order_by(Media.id)
         .with_for_update()
     )
     for picture in rows:

@@ -1,0 +1,111 @@
+"""A resident leaves while their own requests are under way: what these wrote is erased with the rest, or refused."""
+
+import asyncio
+from collections.abc import Awaitable
+
+import httpx
+import pytest
+from sqlalchemy import ColumnElement, func, select
+
+from app import clock
+from app.db import database
+from app.models.hazard_comments import HazardComment, HazardSupport
+from app.models.hazards import Hazard, HazardStatus
+from app.models.idempotency import IdempotencyKey
+from app.models.media import Media
+from app.models.notifications import MessageQuota
+from app.models.residents import Resident
+from app.services import messages
+from tests.factories import Person, make_resident
+from tests.stories import SAMPLES, Story, begin, pictures, show_to_public, upload
+
+_ROUNDS, _EACH = 6, 5
+_PHOTO = (SAMPLES / "fire-passage-before.jpg").read_bytes()
+
+_UNUSED = (Media.subject_id.is_(None), Media.erased_at.is_(None))
+
+
+@pytest.fixture
+async def story(client: httpx.AsyncClient) -> Story:
+    return await begin(client)
+
+
+async def test_nothing_is_written_under_a_name_that_is_gone(story: Story) -> None:
+    hazards = [await story.hazard(HazardStatus.FILED) for _ in range(_EACH)]
+    await show_to_public(*hazards)
+    neighbours = [await make_resident(story.places.community) for _ in range(_ROUNDS)]
+    for number, neighbour in enumerate(neighbours):
+        leaver = await make_resident(story.places.community)
+        mine = [await story.hazard(HazardStatus.FILED, leaver) for _ in range(2)]
+        requests = [*await _busy(story, leaver, hazards), *_talk(story, leaver, mine)]
+        leaving = asyncio.create_task(_leave(story, leaver, 0.01 * number))
+        others = [story.step(neighbour, hazard_id, "support") for hazard_id in hazards]
+        answers = await asyncio.gather(*requests, *others)
+        await leaving
+        assert {answer.status_code for answer in answers[: len(requests)]} <= {200, 201, 401}
+        assert {answer.status_code for answer in answers[len(requests) :]} == {200}
+        await _assert_nothing_said(leaver)
+        assert await _count(Media.owner_id == leaver.id, *_UNUSED) == 0
+
+
+async def test_a_request_that_comes_too_late_is_refused(story: Story) -> None:
+    """Its token was good a moment ago; it leaves nothing behind all the same."""
+    hazard_id = await story.hazard(HazardStatus.FILED)
+    await show_to_public(hazard_id)
+    leaver = await make_resident(story.places.community)
+    requests = await _busy(story, leaver, [hazard_id])
+    before = await _count(Media.owner_id == leaver.id)
+    await leaver.caller()
+    await _erase_unnoticed(leaver)
+    answers = await asyncio.gather(*requests)
+    assert {answer.status_code for answer in answers} == {401}
+    assert await _count(HazardSupport.resident_id == leaver.id) == 0
+    assert await _count(Media.owner_id == leaver.id) == before
+    await _assert_nothing_said(leaver)
+
+
+async def _busy(story: Story, who: Person, hazards: list[str]) -> list[Awaitable[httpx.Response]]:
+    """All that a resident can do in one moment."""
+    reports = [await story.report(media_ids=await pictures(who)) for _ in hazards]
+    reports += [report | {"anonymous": False} for report in reports[:1]]
+    quota = {"template_id": messages.template_id(), "count": 1}
+    return [
+        *(story.post(who, "/v1/hazards", body, key=f"file-{n}") for n, body in enumerate(reports[1:])),
+        *(
+            story.post(who, f"/v1/hazards/{each}/support", key=f"support-{n}")
+            for n, each in enumerate(hazards)
+        ),
+        *_talk(story, who, hazards),
+        story.post(who, "/v1/me/message-quotas", quota, key="quota"),
+        upload(story.client, who, _PHOTO, key="upload"),
+    ]
+
+
+def _talk(story: Story, who: Person, hazards: list[str]) -> list[Awaitable[httpx.Response]]:
+    return [
+        story.post(who, f"/v1/hazards/{each}/comments", {"text": "我也看到了"}, key="say") for each in hazards
+    ]
+
+
+async def _leave(story: Story, who: Person, after: float) -> None:
+    await asyncio.sleep(after)
+    response = await story.client.delete("/v1/me", headers=who.headers)
+    assert response.status_code == 204, response.text
+
+
+async def _erase_unnoticed(who: Person) -> None:
+    """Their row only, and no signal: whoever has just been identified goes on."""
+    async with database.transaction() as session:
+        (await session.get_one(Resident, who.id)).erase(clock.now())
+
+
+async def _assert_nothing_said(who: Person) -> None:
+    assert await _count(Hazard.reporter_id == who.id) == 0
+    assert await _count(HazardComment.author_id == who.id, HazardComment.text_sealed.is_not(None)) == 0
+    assert await _count(MessageQuota.resident_id == who.id) == 0
+    assert await _count(IdempotencyKey.caller_id == who.id) == 0
+
+
+async def _count(*conditions: ColumnElement[bool]) -> int:
+    async with database.reading() as session:
+        return await session.scalar(select(func.count()).where(*conditions)) or 0
