@@ -86,13 +86,17 @@ class Caller:
     rate_limit: str | None = None
     is_resident: bool = field(init=False)
     """A resident, not staff."""
+    _scopes: dict[str, Scope] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "is_resident", self.kind is PrincipalKind.RESIDENT)
 
     def scope(self, operation: str) -> Scope:
         """The part of the world in which the caller holds a role that `operation` needs."""
-        return self.scope_of(POLICY[operation].roles)
+        known = self._scopes.get(operation)
+        if known is None:
+            known = self._scopes[operation] = self.scope_of(POLICY[operation].roles)
+        return known
 
     def scope_of(self, roles: Iterable[Role]) -> Scope:
         """The part of the world in which the caller holds one of `roles`."""

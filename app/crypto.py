@@ -3,13 +3,14 @@
 import base64
 import binascii
 import datetime
+import hashlib
 import hmac
 import re
 import secrets
 import unicodedata
 import zlib
 from collections.abc import Callable
-from typing import NoReturn, cast
+from typing import cast
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
@@ -39,6 +40,7 @@ class Keyring:
         self.current = self.kids[0]
         self._derived: dict[tuple[str, str], bytes] = {}
         self._keyed: dict[tuple[str, str], hmac.HMAC] = {}
+        self._tagging: dict[tuple[str, str], hashlib.blake2b] = {}
 
     def _add(self, position: int, entry: str) -> None:
         where = f"key {position} of the key ring"
@@ -90,15 +92,36 @@ class Keyring:
         return _decode(body)
 
     def mac(self, label: str, payload: bytes) -> str:
-        """A detached `kid.tag` of at most 31 characters, safe in URLs, for a payload that travels elsewhere."""
+        """A detached `kid.tag` of at most 41 characters, safe in URLs, for a payload that travels elsewhere."""
         return self._tag(f"mac/{label}", payload, self.current)
+
+    def macs(self, label: str) -> Callable[[bytes], str]:
+        """`mac` for many payloads."""
+        begun, before = self._begun(f"mac/{label}", self.current), f"{self.current}."
+
+        def mac(payload: bytes) -> str:
+            tag = begun.copy()
+            tag.update(payload)
+            return before + tag.hexdigest()
+
+        return mac
 
     def mac_ok(self, label: str, payload: bytes, mac: str) -> bool:
         """Whether `mac` was made by `mac` for this label and payload under any key of the ring."""
         return mac.isascii() and self._tag_ok(f"mac/{label}", payload, mac)
 
     def _tag(self, label: str, payload: bytes, kid: str) -> str:
-        return f"{kid}.{_encode(self._hmac(label, kid, payload)[:_TAG_BYTES])}"
+        tag = self._begun(label, kid).copy()
+        tag.update(payload)
+        return f"{kid}.{tag.hexdigest()}"
+
+    def _begun(self, label: str, kid: str) -> "hashlib.blake2b":
+        """A keyed BLAKE2b (RFC 7693) before its payload: a third of the cost of an HMAC, and a page signs twenty links."""
+        known = self._tagging.get((label, kid))
+        if known is None:
+            key = self.derive(label, kid)
+            known = self._tagging[label, kid] = hashlib.blake2b(key=key, digest_size=_TAG_BYTES)
+        return known
 
     def _hmac(self, label: str, kid: str, payload: bytes) -> bytes:
         known = self._keyed.get((label, kid))
@@ -141,14 +164,10 @@ def _decode(text: str) -> bytes:
 
 # --- Sealed columns ---------------------------------------------------------------------------------------------
 
-SEALED_VERSIONS = ("v1", "v2")
-"""What a sealed value may begin with. The first wrote `nonce.ciphertext`, both in base64url without padding."""
-_NONCE_BYTES, _NONCE_LENGTH = 12, 16
-_SHORTEST = 28
-"""Bytes of a sealed empty text: a nonce and a tag."""
-_FROM_URL_SAFE = str.maketrans("-_+/=", "+/!!!")
-_LAST_DIGITS = {"==": "AQgw", "=": "AEIMQUYcgkosw048"}
-"""How base64 ends that leaves no spare bits set, by its padding."""
+_SEALED_VERSION = b"\x01"
+_KID_BYTES, _NONCE_BYTES = 8, 12
+_HEAD = len(_SEALED_VERSION) + _KID_BYTES
+_BODY = _HEAD + _NONCE_BYTES
 
 
 class SealBroken(Exception):
@@ -163,44 +182,41 @@ class Vault:
 
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring
-        self._ciphers = {kid: AESGCM(keyring.derive("seal", kid)) for kid in keyring.kids}
+        self._ciphers = {sealed_head(kid): AESGCM(keyring.derive("seal", kid)) for kid in keyring.kids}
 
-    def seal(self, value: str, *, table: str, column: str, row_id: UUID) -> str:
-        """`v2.kid.base64(nonce + ciphertext)`, which opens only at the same table, column and row."""
-        kid, nonce = self._keyring.current, secrets.token_bytes(_NONCE_BYTES)
-        ciphertext = self._ciphers[kid].encrypt(nonce, value.encode(), _place(table, column, row_id))
-        return f"v2.{kid}.{binascii.b2a_base64(nonce + ciphertext, newline=False).decode()}"
+    def seal(self, value: str, *, table: str, column: str, row_id: UUID) -> bytes:
+        """Version, kid in 8 bytes, nonce and ciphertext, which open only at the same table, column and row."""
+        head, nonce = sealed_head(self._keyring.current), secrets.token_bytes(_NONCE_BYTES)
+        place = _place(table, column) + row_id.bytes
+        return head + nonce + self._ciphers[head].encrypt(nonce, value.encode(), place)
 
-    def open(self, sealed: str, *, table: str, column: str, row_id: UUID) -> str:
+    def open(self, sealed: bytes, *, table: str, column: str, row_id: UUID) -> str:
         """The value that was sealed at this place; SealBroken says which place and why, never what."""
         return cast(str, self.opener(table, column)(sealed, row_id))
 
-    def opener(self, table: str, column: str) -> Callable[[str | None, UUID], str | None]:
+    def opener(self, table: str, column: str) -> Callable[[bytes | None, UUID], str | None]:
         """`open` for many rows of one column; None stays None."""
-        ciphers, place = self._ciphers, f"{table}|{column}|"
+        ciphers, place = self._ciphers, _place(table, column)
 
-        def opened(sealed: str | None, row_id: UUID) -> str | None:
+        def opened(sealed: bytes | None, row_id: UUID) -> str | None:
             if sealed is None:
                 return None
             try:
-                kid, raw = _parts(sealed)
-                cipher = ciphers.get(kid) or _missing(kid)
-                nonce, ciphertext = raw[:_NONCE_BYTES], raw[_NONCE_BYTES:]
-                return cipher.decrypt(nonce, ciphertext, f"{place}{row_id}".encode()).decode()
+                cipher = ciphers[sealed[:_HEAD]]
+                return cipher.decrypt(sealed[_HEAD:_BODY], sealed[_BODY:], place + row_id.bytes).decode()
             except (ValueError, KeyError, InvalidTag) as failure:
-                raise SealBroken(f"{table}.{column} of {row_id}: {_why(failure)}") from None
+                raise SealBroken(f"{table}.{column} of {row_id}: {_why(sealed, failure)}") from None
 
         return opened
 
-    def kid_of(self, sealed: str) -> str:
-        """The key id that a value was sealed under; SealBroken when the text is not a sealed value."""
-        try:
-            kid = _parts(sealed)[0]
-            return kid if kid in self._ciphers else _named(kid)
-        except ValueError as failure:
-            raise SealBroken(f"value: {_why(failure)}") from None
+    def kid_of(self, sealed: bytes) -> str:
+        """The key id that a value was sealed under; SealBroken when it is not a sealed value."""
+        kid = _kid(sealed)
+        if kid is None:
+            raise SealBroken(f"value: {_NO_SEAL}")
+        return kid
 
-    def is_current(self, sealed: str) -> bool:
+    def is_current(self, sealed: bytes) -> bool:
         """Whether the value needs no re-sealing."""
         return self.kid_of(sealed) == self._keyring.current
 
@@ -217,50 +233,29 @@ class Vault:
         return hmac.digest(key, f"{field}|{value}".encode(), "sha256").hex()
 
 
-def _place(table: str, column: str, row_id: UUID) -> bytes:
-    return f"{table}|{column}|{row_id}".encode()
+def sealed_head(kid: str) -> bytes:
+    """What every value begins with that is sealed under this key: 9 bytes."""
+    return _SEALED_VERSION + kid.encode().ljust(_KID_BYTES, b"\0")
 
 
-def _parts(sealed: str) -> tuple[str, bytes]:
-    """The id of the key, and the nonce with the ciphertext; ValueError for anything that `seal` never wrote."""
-    version, kid, text = sealed.split(".", 2)
-    if version != "v2":
-        text = _as_second_version(version, text)
-    raw = binascii.a2b_base64(text, strict_mode=True)
-    if len(raw) < _SHORTEST:
-        raise ValueError
-    # Only one spelling of a ciphertext counts as unedited.
-    if text[-1] == "=":
-        digits = text.rstrip("=")
-        if digits[-1] not in _LAST_DIGITS[text[len(digits) :]]:
-            raise ValueError
-    return kid, raw
+_NO_SEAL = "not a sealed value"
 
 
-def _as_second_version(version: str, text: str) -> str:
-    nonce, _, ciphertext = text.partition(".")
-    if version != "v1" or len(nonce) != _NONCE_LENGTH:
-        raise ValueError
-    return (nonce + ciphertext).translate(_FROM_URL_SAFE) + "=" * (-len(ciphertext) % 4)
+def _place(table: str, column: str) -> bytes:
+    return f"{table}|{column}|".encode()
 
 
-def _named(kid: str) -> str:
-    """The id itself, which goes into messages; ValueError when it does not look like one."""
-    if not _KID.fullmatch(kid):
-        raise ValueError
-    return kid
+def _kid(sealed: bytes) -> str | None:
+    """The id of the key; None for what `seal` never wrote."""
+    kid = sealed[len(_SEALED_VERSION) : _HEAD].rstrip(b"\0").decode("latin-1")
+    return kid if _KID.fullmatch(kid) and sealed.startswith(sealed_head(kid)) else None
 
 
-def _missing(kid: str) -> NoReturn:
-    raise KeyError(_named(kid))
-
-
-def _why(failure: Exception) -> str:
-    if isinstance(failure, InvalidTag):
-        return "does not authenticate"
-    return (
-        f"no key {failure.args[0]} in the key ring" if isinstance(failure, KeyError) else "not a sealed value"
-    )
+def _why(sealed: bytes, failure: Exception) -> str:
+    kid = _kid(sealed)
+    if kid is None:
+        return _NO_SEAL
+    return f"no key {kid} in the key ring" if isinstance(failure, KeyError) else "does not authenticate"
 
 
 # --- Tokens -----------------------------------------------------------------------------------------------------

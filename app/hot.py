@@ -16,6 +16,7 @@ from sqlalchemy import (
     Dialect,
     Enum,
     Float,
+    LargeBinary,
     ScalarSelect,
     Select,
     Text,
@@ -123,8 +124,8 @@ def _writer(type_: TypeEngine[object]) -> _Convert:
 
 
 def _reader(type_: TypeEngine[object]) -> _Convert:
-    # Floats are floats everywhere, and asyncpg gives aware times in UTC whatever the session's zone is.
-    if isinstance(type_, Float) or (isinstance(type_, UtcDateTime) and not settings.is_sqlite):
+    # Floats and bytes are that everywhere, and asyncpg gives aware times in UTC whatever the session's zone is.
+    if isinstance(type_, Float | LargeBinary) or (isinstance(type_, UtcDateTime) and not settings.is_sqlite):
         return None
     return type_.dialect_impl(_DIALECT).result_processor(_DIALECT, None)
 

@@ -205,12 +205,12 @@ async def _replay(session: AsyncSession, request: Request) -> None:
     raise Replay(row.status, _opened(row).encode(), row.headers or "application/json")
 
 
-def _sealed(scope: str, body: bytes) -> str:
+def _sealed(scope: str, body: bytes) -> bytes:
     return vault.seal(body.decode(), table=_TABLE, column=_COLUMN, row_id=_row_id(scope))
 
 
 def _opened(row: IdempotencyKey) -> str:
-    return vault.open(row.answer_sealed or "", table=_TABLE, column=_COLUMN, row_id=_row_id(row.scope))
+    return vault.open(row.answer_sealed or b"", table=_TABLE, column=_COLUMN, row_id=_row_id(row.scope))
 
 
 def _subject(body: bytes) -> UUID | None:

@@ -36,7 +36,7 @@ class Gate(asyncio.Semaphore):
 
     async def enter(self) -> None:
         """Take a turn; Unavailable for whoever waits too long."""
-        if not self.locked():
+        if self._value > 0 and not self._waiters:
             self._value -= 1
             return
         try:

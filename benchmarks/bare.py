@@ -1,6 +1,7 @@
 """The limit: one ASGI function with asyncpg and orjson that does the same reads and writes by hand, and nothing else.
 
-No token is looked up, nobody's scope is asked, nothing is sealed, validated, counted, logged or made repeatable.
+No token is looked up, nobody's scope is asked, nothing is sealed, validated, counted, logged or made repeatable. What the
+service has sealed is text here.
 `python -m benchmarks.bare FACTS DATABASE_URL PORT`.
 """
 
@@ -26,17 +27,20 @@ from benchmarks.questions import Facts
 
 CONNECTIONS = 16
 _LISTED = """
-    SELECT h.id, h.community_id, h.region_id, h.category, h.status, h.outcome, h.description_sealed, h.lng, h.lat,
-        h.supporters, h.due_at, h.overdue_at, h.created_at, h.version,
+    SELECT h.id, h.community_id, h.region_id, h.category, h.status, h.outcome,
+        encode(h.description_sealed, 'base64') AS description, h.lng, h.lat, h.supporters, h.due_at, h.overdue_at,
+        h.created_at, h.version,
         (SELECT m.id FROM media m WHERE m.subject_kind = 'hazards' AND m.subject_id = h.id AND m.erased_at IS NULL
          AND m.purpose = 'hazard' ORDER BY m.created_at, m.position LIMIT 1) AS picture_id
     FROM hazards h"""
 DETAIL = """
-    SELECT h.id, h.version, h.community_id, h.region_id, h.category, h.source, h.status, h.description_sealed, h.lng,
-        h.lat, h.address_sealed, h.anonymous, h.reporter_id, h.supporters, h.handler_id, h.refusals, h.hops, h.due_at,
+    SELECT h.id, h.version, h.community_id, h.region_id, h.category, h.source, h.status,
+        encode(h.description_sealed, 'base64') AS description, h.lng, h.lat,
+        encode(h.address_sealed, 'base64') AS address, h.anonymous, h.reporter_id, h.supporters, h.handler_id, h.refusals, h.hops, h.due_at,
         h.overdue_at, h.outcome, h.unfixed_reason, h.exemption, h.dispute_until, h.disputes, h.reject_reason,
-        h.duplicate_of_id, h.rating, h.created_at, h.accepted_at, h.resolved_at, h.closed_at, r.nickname_sealed,
-        r.phone_sealed, s.display_name_sealed, s.username,
+        h.duplicate_of_id, h.rating, h.created_at, h.accepted_at, h.resolved_at, h.closed_at,
+        encode(r.nickname_sealed, 'base64') AS nickname, encode(r.phone_sealed, 'base64') AS phone,
+        encode(s.display_name_sealed, 'base64') AS name, s.username,
         (SELECT json_agg(p) FROM (
             SELECT m.id, m.content_type, m.bytes, m.width, m.height, m.purpose, m.review FROM media m
             WHERE m.subject_kind = 'hazards' AND m.subject_id = h.id AND m.erased_at IS NULL
@@ -51,7 +55,7 @@ NEARBY = (
         AND h.status IN ('filed', 'accepted', 'called', 'dispatched', 'checked_in')
     ORDER BY (h.lng - $3) * (h.lng - $3) * $5 + (h.lat - $4) * (h.lat - $4) LIMIT 20"""
 )
-REPORTER = "SELECT nickname_sealed FROM residents WHERE id = $1 AND deleted_at IS NULL"
+REPORTER = "SELECT encode(nickname_sealed, 'base64') FROM residents WHERE id = $1 AND deleted_at IS NULL"
 FILE = """
     INSERT INTO hazards (id, created_at, community_id, region_id, category, description_sealed, address_sealed, lng, lat,
         cell, source, reporter_id, anonymous, public_state, supporters, status, refusals, hops, due_at, disputes, event_seq,
@@ -174,7 +178,17 @@ class Bare:
         payload = orjson.dumps({"status": "filed", "version": 1, "category": body["category"]}).decode()
         await connection.execute("BEGIN")
         person = await connection.fetchrow(REPORTER, reporter)
-        hazard = (hazard_id, now, *place, body["category"], text, address, lng, lat, cell_of(lng, lat))
+        hazard = (
+            hazard_id,
+            now,
+            *place,
+            body["category"],
+            text.encode(),
+            address.encode(),
+            lng,
+            lat,
+            cell_of(lng, lat),
+        )
         await connection.execute(FILE, *hazard, reporter, anonymous, due)
         taken = await connection.fetch(TAKE_PICTURES, pictures, hazard_id, community, reporter)
         await connection.execute(START_CLOCK, new_id(), now, hazard_id, now + timedelta(hours=7), due)
@@ -196,7 +210,7 @@ class Bare:
             "location": {"lng": lng, "lat": lat},
             "address": address,
             "anonymous": anonymous,
-            "reporter_name": person["nickname_sealed"] if person else None,
+            "reporter_name": person[0] if person else None,
             "photos": [dict(each) for each in taken],
             "due_at": due,
             "created_at": now,

@@ -363,7 +363,7 @@ def _id(at: datetime) -> UUID:
     )
 
 
-def _sealed(table: str, column: str, row_id: UUID, text: str) -> str:
+def _sealed(table: str, column: str, row_id: UUID, text: str) -> bytes:
     return vault.seal(text, table=table, column=f"{column}_sealed", row_id=row_id)
 
 

@@ -38,12 +38,18 @@ async def _search(canaries: tuple[str, ...], *, unsealed: bool) -> Found:
 def _texts(table: Table, row: dict[str, object], *, unsealed: bool) -> list[tuple[str, str]]:
     texts = []
     for column, value in row.items():
-        text = json.dumps(value, default=str, ensure_ascii=False) if not isinstance(value, str) else value
-        texts.append((column, text))
-        if unsealed and column.endswith("_sealed") and isinstance(value, str):
+        texts.append((column, _as_text(value)))
+        if unsealed and column.endswith("_sealed") and isinstance(value, bytes):
             # A test may have planted a broken seal.
             with contextlib.suppress(SealBroken):
                 row_id = row["id"] if "id" in row else UUID(str(row["scope"])[:32])
                 assert isinstance(row_id, UUID)
                 texts.append((column, vault.open(value, table=table.name, column=column, row_id=row_id)))
     return texts
+
+
+def _as_text(value: object) -> str:
+    """What stands in a column; of bytes, whatever in them is text."""
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)

@@ -29,4 +29,4 @@ class CaseReveal(Entity):
     hazard_id: Mapped[UUID] = mapped_column(ForeignKey("hazards.id"), index=True)
     caller_kind: Mapped[PrincipalKind]
     caller_id: Mapped[UUID]
-    basis_sealed: Mapped[str]
+    basis_sealed: Mapped[bytes]

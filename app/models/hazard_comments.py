@@ -29,7 +29,7 @@ class HazardComment(Entity):
     author_id: Mapped[UUID | None]
     visibility: Mapped[CommentVisibility]
     public_state: Mapped[PublicState] = mapped_column(default=PublicState.PENDING)
-    text_sealed: Mapped[str | None]
+    text_sealed: Mapped[bytes | None]
     event_id: Mapped[UUID | None]
     hidden_at: Mapped[datetime | None]
 

@@ -34,7 +34,7 @@ class HazardExport(Entity):
     staff_id: Mapped[UUID] = mapped_column(ForeignKey("staff.id"), index=True)
     format: Mapped[ExportFormat]
     filters: Mapped[JsonObject]
-    reason_sealed: Mapped[str]
+    reason_sealed: Mapped[bytes]
     status: Mapped[ExportStatus] = mapped_column(default=ExportStatus.QUEUED)
     rows_total: Mapped[int] = mapped_column(default=0)
     rows_done: Mapped[int] = mapped_column(default=0)

@@ -140,8 +140,8 @@ class Hazard(Entity, Subject, Versioned):
     community_id: Mapped[UUID] = mapped_column(ForeignKey("regions.id"))
     region_id: Mapped[UUID] = mapped_column(ForeignKey("regions.id"))
     category: Mapped[str] = mapped_column(ForeignKey("hazard_categories.code"))
-    description_sealed: Mapped[str | None]
-    address_sealed: Mapped[str | None]
+    description_sealed: Mapped[bytes | None]
+    address_sealed: Mapped[bytes | None]
     lng: Mapped[float]
     lat: Mapped[float]
     cell: Mapped[int] = mapped_column(BIG)
@@ -170,7 +170,7 @@ class Hazard(Entity, Subject, Versioned):
     reject_reason: Mapped[RejectReason | None]
     duplicate_of_id: Mapped[UUID | None] = mapped_column(ForeignKey("hazards.id"))
     rating: Mapped[int | None]
-    rating_comment_sealed: Mapped[str | None]
+    rating_comment_sealed: Mapped[bytes | None]
 
     __table_args__ = (
         CheckConstraint("supporters >= 0", name="supporters"),

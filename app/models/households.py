@@ -53,7 +53,7 @@ class Household(Entity, Subject, Versioned):
     resident_id: Mapped[UUID] = mapped_column(ForeignKey("residents.id"))
     community_id: Mapped[UUID] = mapped_column(ForeignKey("regions.id"), index=True)
     region_id: Mapped[UUID] = mapped_column(ForeignKey("regions.id"))
-    address_sealed: Mapped[str | None]
+    address_sealed: Mapped[bytes | None]
     address_index: Mapped[str | None]
     relation: Mapped[HouseholdRelation]
     status: Mapped[HouseholdStatus] = mapped_column(default=HouseholdStatus.CLAIMED)

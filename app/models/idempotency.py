@@ -20,7 +20,7 @@ class IdempotencyKey(Base):
     subject_id: Mapped[UUID | None] = mapped_column(index=True)
     status: Mapped[int | None]
     headers: Mapped[str | None]
-    answer_sealed: Mapped[str | None]
+    answer_sealed: Mapped[bytes | None]
     created_at: Mapped[datetime]
 
     __table_args__ = (Index(None, "created_at"),)

@@ -16,14 +16,14 @@ class Resident(Entity, Subject, Versioned):
     __tablename__ = "residents"
 
     openid_index: Mapped[str | None] = mapped_column(unique=True)
-    openid_sealed: Mapped[str | None]
-    nickname_sealed: Mapped[str | None]
+    openid_sealed: Mapped[bytes | None]
+    nickname_sealed: Mapped[bytes | None]
     nickname_state: Mapped[PublicState] = mapped_column(default=PublicState.PENDING)
     phone_index: Mapped[str | None] = mapped_column(index=True)
-    phone_sealed: Mapped[str | None]
-    real_name_sealed: Mapped[str | None]
+    phone_sealed: Mapped[bytes | None]
+    real_name_sealed: Mapped[bytes | None]
     id_number_index: Mapped[str | None] = mapped_column(index=True)
-    id_number_sealed: Mapped[str | None]
+    id_number_sealed: Mapped[bytes | None]
     community_id: Mapped[UUID | None] = mapped_column(ForeignKey("regions.id"), index=True)
     language: Mapped[str] = mapped_column(default="zh-CN")
     deleted_at: Mapped[datetime | None]

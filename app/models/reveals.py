@@ -24,6 +24,6 @@ class Reveal(Entity):
     region_id: Mapped[UUID | None] = mapped_column(ForeignKey("regions.id"))
     organisation_id: Mapped[UUID | None] = mapped_column(ForeignKey("organisations.id"))
     fields: Mapped[list[str]]
-    reason_sealed: Mapped[str | None]
+    reason_sealed: Mapped[bytes | None]
 
     __table_args__ = (Index(None, "staff_id", "created_at"), Index(None, "resident_id", "id"))

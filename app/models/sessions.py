@@ -35,7 +35,7 @@ class LoginSession(Entity):
     refresh_digest: Mapped[str] = mapped_column(unique=True)
     expires_at: Mapped[datetime]
     spent_at: Mapped[datetime | None]
-    successor_sealed: Mapped[str | None]
+    successor_sealed: Mapped[bytes | None]
     revoked_at: Mapped[datetime | None]
     stepped_up_at: Mapped[datetime | None]
 

@@ -53,11 +53,11 @@ class Staff(Entity, Subject, Versioned):
     __tablename__ = "staff"
 
     username: Mapped[str] = mapped_column(unique=True)
-    display_name_sealed: Mapped[str]
+    display_name_sealed: Mapped[bytes]
     region_id: Mapped[UUID | None] = mapped_column(ForeignKey("regions.id"), index=True)
     password_hash: Mapped[str]
-    totp_secret_sealed: Mapped[str | None]
-    totp_pending_sealed: Mapped[str | None]
+    totp_secret_sealed: Mapped[bytes | None]
+    totp_pending_sealed: Mapped[bytes | None]
     totp_last_step: Mapped[int | None]
     must_change_password: Mapped[bool] = mapped_column(default=False)
     status: Mapped[StaffStatus] = mapped_column(default=StaffStatus.ACTIVE)

@@ -59,7 +59,7 @@ class InboundEvent(Entity):
     seq: Mapped[int]
     type: Mapped[str]
     digest: Mapped[str]
-    body_sealed: Mapped[str | None]
+    body_sealed: Mapped[bytes | None]
     status: Mapped[InboundStatus] = mapped_column(default=InboundStatus.PARKED)
     reason: Mapped[str | None]
     applied_at: Mapped[datetime | None]

@@ -135,7 +135,7 @@ class WebhookSecret(Entity):
     __tablename__ = "webhook_secrets"
 
     endpoint_id: Mapped[UUID] = mapped_column(ForeignKey("webhook_endpoints.id"), index=True)
-    secret_sealed: Mapped[str]
+    secret_sealed: Mapped[bytes]
     expires_at: Mapped[datetime | None]
 
 
@@ -167,7 +167,7 @@ class WebhookDelivery(Entity):
     next_at: Mapped[datetime]
     lease_token: Mapped[UUID | None]
     finished_at: Mapped[datetime | None]
-    body_sealed: Mapped[str | None]
+    body_sealed: Mapped[bytes | None]
 
     __table_args__ = (
         UniqueConstraint("endpoint_id", "event_id"),

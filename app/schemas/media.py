@@ -12,8 +12,8 @@ MEDIA_EXAMPLE: JsonObject = {
     "bytes": 57344,
     "width": 1024,
     "height": 768,
-    "url": f"{_LINK}/main?expires=1795461900&signature=k1.XRLXmwac8hx8L0eQJHc3OQ",
-    "thumbnail_url": f"{_LINK}/thumbnail?expires=1795461900&signature=k1.yK1CTpkkvvmOSMaOwuHFfQ",
+    "url": f"{_LINK}/main?expires=1795461900&signature=k1.b3d1b09e2c51885a689e8e2205cd9e4c",
+    "thumbnail_url": f"{_LINK}/thumbnail?expires=1795461900&signature=k1.447bdc129217c3625961d7edd1e990b5",
 }
 
 

@@ -37,7 +37,7 @@ from app.hot import Hot, one_of, to_json
 from app.models.base import UtcDateTime
 from app.models.hazards import OPEN, Hazard, HazardLevel, HazardStatus
 from app.models.regions import RegionAncestor
-from app.services import filters, hazard_access, hazard_categories, media
+from app.services import filters, hazard_access, hazard_categories
 from app.services.hazard_views import LISTED_FOR_HANDLERS, LISTED_FOR_PUBLIC, ListedRow, summarise
 from app.settings import settings
 
@@ -151,8 +151,7 @@ async def page(caller: Caller, wanted: Filter, limit: int, cursor: str | None) -
     )
     rows = await database.rows(_statement(shape), values)
     more = _cursor_behind(rows[limit - 1], wanted) if len(rows) > limit else None
-    link = media.links("thumbnail")
-    items = [summarise(caller, row, link, public=whose == "public") for row in rows[:limit]]
+    items = summarise(caller, rows[:limit], public=whose == "public")
     return to_json({"items": items, "next_cursor": more})
 
 
@@ -170,13 +169,11 @@ async def nearby(caller: Caller, point: Point, category_code: str, radius_m: int
         "squeeze": math.cos(math.radians(point.lat)) ** 2,
     }
     rows = await database.rows(_NEARBY_FOR_RESIDENTS if caller.is_resident else _NEARBY_FOR_STAFF, values)
-    link = media.links("thumbnail")
-    found = [(distance_m(point, Point(row["lng"], row["lat"])), row) for row in rows]
-    items = [
-        summarise(caller, row, link, distance_m=round(metres))
-        for metres, row in sorted(found, key=itemgetter(0))
-        if metres <= radius
-    ]
+    away = [(distance_m(point, Point(row["lng"], row["lat"])), row) for row in rows]
+    near = sorted((each for each in away if each[0] <= radius), key=itemgetter(0))
+    items = summarise(caller, [row for _, row in near])
+    for item, (metres, _) in zip(items, near, strict=True):
+        item["distance_m"] = round(metres)
     return to_json({"items": items, "next_cursor": None})
 
 

@@ -4,8 +4,9 @@ One statement and one rendering serve reads and the answers to writes. Answers a
 `app/schemas/hazards.py` would make of the same values; a test holds the two together.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from operator import methodcaller
 from typing import TypedDict, cast
 from uuid import UUID
 
@@ -76,7 +77,7 @@ class HazardRow(TypedDict):
     status: str
     outcome: str | None
     public_state: str
-    description_sealed: str | None
+    description_sealed: bytes | None
     lng: float
     lat: float
     reporter_id: UUID | None
@@ -92,9 +93,32 @@ class ListedRow(HazardRow):
     picture_id: UUID | None
 
 
+_Listed = tuple[
+    UUID,
+    int,
+    UUID,
+    UUID,
+    str,
+    str,
+    str | None,
+    str,
+    bytes | None,
+    float,
+    float,
+    UUID | None,
+    int,
+    datetime | None,
+    datetime | None,
+    datetime,
+    UUID | None,
+]
+"""The values of a `ListedRow`."""
+_VALUES = methodcaller("values")
+
+
 class _Row(HazardRow):
     source: str
-    address_sealed: str | None
+    address_sealed: bytes | None
     anonymous: bool
     refusals: int
     hops: int
@@ -108,11 +132,11 @@ class _Row(HazardRow):
     accepted_at: datetime | None
     resolved_at: datetime | None
     closed_at: datetime | None
-    nickname_sealed: str | None
+    nickname_sealed: bytes | None
     nickname_state: str | None
-    phone_sealed: str | None
+    phone_sealed: bytes | None
     handler_id: UUID | None
-    display_name_sealed: str | None
+    display_name_sealed: bytes | None
     username: str | None
     supported: bool
     pictures: list[_Picture] | None
@@ -283,39 +307,58 @@ def _picture(taken: media.Taken) -> _Picture:
     return (str(taken["id"]), taken["content_type"], *size, taken["purpose"], taken["review"])
 
 
-def summarise(
-    caller: Caller,
-    row: ListedRow,
-    link: Callable[[UUID | str], str],
-    *,
-    public: bool = False,
-    distance_m: int | None = None,
-) -> Json:
-    """One hazard of a list, a `HazardSummary`; a `public` one as everybody may see it. `link` leads to a thumbnail."""
-    is_resident, id_ = caller.is_resident, row["id"]
-    mine = is_resident and row["reporter_id"] == caller.id
-    inside = mine or not (public or is_resident)
-    readable = inside or row["public_state"] == PublicState.VISIBLE
-    picture_id, status = row["picture_id"], row["status"]
-    return {
-        "id": str(id_),
-        "community_id": str(row["community_id"]),
-        "region_id": str(row["region_id"]),
-        "category": row["category"],
-        "status": status,
-        "level": LEVEL_OF.get(status),
-        "outcome": row["outcome"],
-        "description": _open_description(row["description_sealed"], id_) if readable else None,
-        "location": {"lng": row["lng"], "lat": row["lat"], "datum": "gcj02"},
-        "supporters": row["supporters"],
-        "mine": mine,
-        "thumbnail_url": link(picture_id) if picture_id else None,
-        "distance_m": distance_m,
-        "due_at": row["due_at"] if inside else None,
-        "overdue": row["overdue_at"] is not None,
-        "created_at": row["created_at"],
-        "version": row["version"],
-    }
+def summarise(caller: Caller, rows: Sequence[ListedRow], *, public: bool = False) -> list[Json]:
+    """The hazards of a list, each a `HazardSummary`; `public` ones as everybody may see them.
+
+    How far away they are is for whoever knows from where.
+    """
+    link, items = media.links("thumbnail"), list[Json]()
+    is_resident, me = caller.is_resident, caller.id
+    handles = not (public or is_resident)
+    # By their places: to look each value up by its name takes a fifth of a page's time.
+    for (
+        id_,
+        version,
+        community_id,
+        region_id,
+        category,
+        status,
+        outcome,
+        public_state,
+        description,
+        lng,
+        lat,
+        reporter_id,
+        supporters,
+        due_at,
+        overdue_at,
+        created_at,
+        picture_id,
+    ) in cast(Iterable[_Listed], map(_VALUES, rows)):
+        mine = is_resident and reporter_id == me
+        inside = mine or handles
+        readable = inside or public_state == PublicState.VISIBLE
+        item: Json = {
+            "id": str(id_),
+            "community_id": str(community_id),
+            "region_id": str(region_id),
+            "category": category,
+            "status": status,
+            "level": LEVEL_OF.get(status),
+            "outcome": outcome,
+            "description": _open_description(description, id_) if readable else None,
+            "location": {"lng": lng, "lat": lat, "datum": "gcj02"},
+            "supporters": supporters,
+            "mine": mine,
+            "thumbnail_url": link(picture_id) if picture_id else None,
+            "distance_m": None,
+            "due_at": due_at if inside else None,
+            "overdue": overdue_at is not None,
+            "created_at": created_at,
+            "version": version,
+        }
+        items.append(item)
+    return items
 
 
 def _whole(caller: Caller, row: _Row) -> Json:

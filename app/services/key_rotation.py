@@ -10,11 +10,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from sqlalchemy import Column, ColumnElement, RowMapping, Select, Table, func, or_, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    LargeBinary,
+    RowMapping,
+    Select,
+    Table,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.crypto import SEALED_VERSIONS, Keyring, SealBroken, Vault
+from app.crypto import Keyring, SealBroken, Vault, sealed_head
 from app.db import database
 from app.models.base import Base
 from app.services import households
@@ -44,7 +55,7 @@ class SealedTable:
         """The primary key."""
         return next(iter(self.table.primary_key))
 
-    def column(self, name: str) -> Column[str | None]:
+    def column(self, name: str) -> Column[bytes | None]:
         """The sealed column of a name."""
         return self.table.c[name + _SEALED]
 
@@ -162,9 +173,9 @@ async def _reseal(
     done.overtaken += changed is None
 
 
-def _resealed(sealed: SealedTable, vault: Vault, row: RowMapping) -> dict[str, str]:
+def _resealed(sealed: SealedTable, vault: Vault, row: RowMapping) -> dict[str, str | bytes]:
     """The columns of a row that change, with their new values."""
-    values = {}
+    values: dict[str, str | bytes] = {}
     for name in sealed.names:
         stored = row[name + _SEALED]
         if stored is None or vault.is_current(stored):
@@ -213,5 +224,6 @@ def _stale(sealed: SealedTable, keyring: Keyring) -> ColumnElement[bool]:
     return or_(*(column.is_not(None) & ~_under(column, keyring.current) for column in columns))
 
 
-def _under(column: ColumnElement[str | None], kid: str) -> ColumnElement[bool]:
-    return or_(*(column.startswith(f"{version}.{kid}.", autoescape=True) for version in SEALED_VERSIONS))
+def _under(column: ColumnElement[bytes | None], kid: str) -> ColumnElement[bool]:
+    head = sealed_head(kid)
+    return func.substr(column, 1, len(head), type_=LargeBinary()) == head

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
-revision: str = "139c838735fd"
+revision: str = "5b7e02f1c94a"
 down_revision: str | None = None
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
@@ -80,7 +80,7 @@ def upgrade() -> None:
         sa.Column("subject_id", sa.Uuid(), nullable=True),
         sa.Column("status", sa.Integer(), nullable=True),
         sa.Column("headers", sa.Text(), nullable=True),
-        sa.Column("answer_sealed", sa.Text(), nullable=True),
+        sa.Column("answer_sealed", sa.LargeBinary(), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("scope", name=op.f("pk_idempotency_keys")),
     )
@@ -214,7 +214,7 @@ def upgrade() -> None:
         sa.Column("refresh_digest", sa.Text(), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("spent_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("successor_sealed", sa.Text(), nullable=True),
+        sa.Column("successor_sealed", sa.LargeBinary(), nullable=True),
         sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("stepped_up_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -481,8 +481,8 @@ def upgrade() -> None:
     op.create_table(
         "residents",
         sa.Column("openid_index", sa.Text(), nullable=True),
-        sa.Column("openid_sealed", sa.Text(), nullable=True),
-        sa.Column("nickname_sealed", sa.Text(), nullable=True),
+        sa.Column("openid_sealed", sa.LargeBinary(), nullable=True),
+        sa.Column("nickname_sealed", sa.LargeBinary(), nullable=True),
         sa.Column(
             "nickname_state",
             sa.Enum(
@@ -497,10 +497,10 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("phone_index", sa.Text(), nullable=True),
-        sa.Column("phone_sealed", sa.Text(), nullable=True),
-        sa.Column("real_name_sealed", sa.Text(), nullable=True),
+        sa.Column("phone_sealed", sa.LargeBinary(), nullable=True),
+        sa.Column("real_name_sealed", sa.LargeBinary(), nullable=True),
         sa.Column("id_number_index", sa.Text(), nullable=True),
-        sa.Column("id_number_sealed", sa.Text(), nullable=True),
+        sa.Column("id_number_sealed", sa.LargeBinary(), nullable=True),
         sa.Column("community_id", sa.Uuid(), nullable=True),
         sa.Column("language", sa.Text(), nullable=False),
         sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
@@ -520,11 +520,11 @@ def upgrade() -> None:
     op.create_table(
         "staff",
         sa.Column("username", sa.Text(), nullable=False),
-        sa.Column("display_name_sealed", sa.Text(), nullable=False),
+        sa.Column("display_name_sealed", sa.LargeBinary(), nullable=False),
         sa.Column("region_id", sa.Uuid(), nullable=True),
         sa.Column("password_hash", sa.Text(), nullable=False),
-        sa.Column("totp_secret_sealed", sa.Text(), nullable=True),
-        sa.Column("totp_pending_sealed", sa.Text(), nullable=True),
+        sa.Column("totp_secret_sealed", sa.LargeBinary(), nullable=True),
+        sa.Column("totp_pending_sealed", sa.LargeBinary(), nullable=True),
         sa.Column("totp_last_step", sa.Integer(), nullable=True),
         sa.Column("must_change_password", sa.Boolean(), nullable=False),
         sa.Column(
@@ -664,7 +664,7 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("filters", sa.JSON(none_as_null=True), nullable=False),
-        sa.Column("reason_sealed", sa.Text(), nullable=False),
+        sa.Column("reason_sealed", sa.LargeBinary(), nullable=False),
         sa.Column(
             "status",
             sa.Enum(
@@ -696,8 +696,8 @@ def upgrade() -> None:
         sa.Column("community_id", sa.Uuid(), nullable=False),
         sa.Column("region_id", sa.Uuid(), nullable=False),
         sa.Column("category", sa.Text(), nullable=False),
-        sa.Column("description_sealed", sa.Text(), nullable=True),
-        sa.Column("address_sealed", sa.Text(), nullable=True),
+        sa.Column("description_sealed", sa.LargeBinary(), nullable=True),
+        sa.Column("address_sealed", sa.LargeBinary(), nullable=True),
         sa.Column("lng", sa.Double(), nullable=False),
         sa.Column("lat", sa.Double(), nullable=False),
         sa.Column("cell", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -832,7 +832,7 @@ def upgrade() -> None:
         ),
         sa.Column("duplicate_of_id", sa.Uuid(), nullable=True),
         sa.Column("rating", sa.Integer(), nullable=True),
-        sa.Column("rating_comment_sealed", sa.Text(), nullable=True),
+        sa.Column("rating_comment_sealed", sa.LargeBinary(), nullable=True),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("event_seq", sa.Integer(), nullable=False),
@@ -896,7 +896,7 @@ def upgrade() -> None:
         sa.Column("resident_id", sa.Uuid(), nullable=False),
         sa.Column("community_id", sa.Uuid(), nullable=False),
         sa.Column("region_id", sa.Uuid(), nullable=False),
-        sa.Column("address_sealed", sa.Text(), nullable=True),
+        sa.Column("address_sealed", sa.LargeBinary(), nullable=True),
         sa.Column("address_index", sa.Text(), nullable=True),
         sa.Column(
             "relation",
@@ -1067,7 +1067,7 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("caller_id", sa.Uuid(), nullable=False),
-        sa.Column("basis_sealed", sa.Text(), nullable=False),
+        sa.Column("basis_sealed", sa.LargeBinary(), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(["hazard_id"], ["hazards.id"], name=op.f("fk_case_reveals_hazard_id")),
@@ -1182,7 +1182,7 @@ def upgrade() -> None:
             ),
             nullable=False,
         ),
-        sa.Column("text_sealed", sa.Text(), nullable=True),
+        sa.Column("text_sealed", sa.LargeBinary(), nullable=True),
         sa.Column("event_id", sa.Uuid(), nullable=True),
         sa.Column("hidden_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -1289,7 +1289,7 @@ def upgrade() -> None:
         sa.Column("region_id", sa.Uuid(), nullable=True),
         sa.Column("organisation_id", sa.Uuid(), nullable=True),
         sa.Column("fields", sa.JSON(none_as_null=True), nullable=False),
-        sa.Column("reason_sealed", sa.Text(), nullable=True),
+        sa.Column("reason_sealed", sa.LargeBinary(), nullable=True),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(["hazard_id"], ["hazards.id"], name=op.f("fk_reveals_hazard_id")),
@@ -1416,7 +1416,7 @@ def upgrade() -> None:
         sa.Column("next_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("lease_token", sa.Uuid(), nullable=True),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("body_sealed", sa.Text(), nullable=True),
+        sa.Column("body_sealed", sa.LargeBinary(), nullable=True),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
@@ -1456,7 +1456,7 @@ def upgrade() -> None:
     op.create_table(
         "webhook_secrets",
         sa.Column("endpoint_id", sa.Uuid(), nullable=False),
-        sa.Column("secret_sealed", sa.Text(), nullable=False),
+        sa.Column("secret_sealed", sa.LargeBinary(), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
@@ -1475,7 +1475,7 @@ def upgrade() -> None:
         sa.Column("seq", sa.Integer(), nullable=False),
         sa.Column("type", sa.Text(), nullable=False),
         sa.Column("digest", sa.Text(), nullable=False),
-        sa.Column("body_sealed", sa.Text(), nullable=True),
+        sa.Column("body_sealed", sa.LargeBinary(), nullable=True),
         sa.Column(
             "status",
             sa.Enum(

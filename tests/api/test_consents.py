@@ -69,12 +69,12 @@ async def test_withdrawing_erases_what_was_collected_and_nothing_else(
     assert (gone.status_code, gone.content) == (204, b"")
     async with database.reading() as session:
         row = await session.get_one(Resident, person.id)
-    assert row.real_name_sealed is row.id_number_sealed is row.id_number_index is None
+    assert (row.real_name_sealed, row.id_number_sealed, row.id_number_index) == (None, None, None)
     assert unseal(row, "phone") == told.phone
     gone = await client.delete("/v1/me/consents/contact_phone", headers=person.headers)
     async with database.reading() as session:
         row = await session.get_one(Resident, person.id)
-    assert row.phone_sealed is row.phone_index is None
+    assert (row.phone_sealed, row.phone_index) == (None, None)
     assert unseal(row, "nickname") == told.nickname
     listed = await mine(client, person)
     assert [(each["purpose"], each["in_force"]) for each in listed] == [

@@ -146,7 +146,7 @@ async def test_ending_erases_the_address(client: httpx.AsyncClient, places: Plac
     path = f"/v1/me/households/{household_id}"
     assert (await client.delete(path, headers=person.headers)).status_code == 204
     row = await row_of(household_id)
-    assert row.address_sealed is row.address_index is None
+    assert (row.address_sealed, row.address_index) == (None, None)
     assert [each["status"] for each in await mine(client, person)] == ["ended"]
     assert await events_of(household_id) == ["household.claimed", "household.ended"]
     problem(await client.delete(path, headers=person.headers), 409, "household_already_ended")

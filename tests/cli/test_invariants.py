@@ -242,7 +242,7 @@ def household(**columns: object) -> Spoil:
         "relation": HouseholdRelation.OWNER,
         "event_seq": 0,
         "version": 1,
-        "address_sealed": "v1.x",
+        "address_sealed": b"x",
         "address_index": "0" * 64,
     }
     return added(Household, **(rest | columns))
@@ -358,7 +358,7 @@ async def _refused_twice(session: AsyncSession, world: World) -> object:
 
 
 async def _hidden_words(session: AsyncSession, world: World) -> object:
-    return await _comment(session, world, hidden_at=clock.now(), text_sealed="v1.x")
+    return await _comment(session, world, hidden_at=clock.now(), text_sealed=b"x")
 
 
 async def _comment_without_event(session: AsyncSession, world: World) -> object:
@@ -498,7 +498,7 @@ BREACHES: list[tuple[str, str, Spoil]] = [
     ("statistics.recount", "the rows to", _uncounted),
     ("sealed.opens", "does not authenticate", _moved_seal),
     ("sealed.opens", "openid_index does not belong", resident(openid_index="0" * 64)),
-    ("sealed.opens", "not a sealed value", hazard(S.FILED, address_sealed="3栋1单元")),
+    ("sealed.opens", "not a sealed value", hazard(S.FILED, address_sealed="3栋1单元".encode())),
     ("references", "does not exist", _dangling),
     ("sessions.families", "unspent 2", _second_generation),
     (
@@ -521,7 +521,7 @@ BREACHES: list[tuple[str, str, Spoil]] = [
     ("households.columns", "nobody knows where", household(address_sealed=None, address_index=None)),
     ("residents.columns", "something personal is left", resident(deleted_at=clock.now())),
     ("residents.columns", "cannot sign in", resident(openid_sealed=None)),
-    ("residents.columns", "without its index", resident(phone_sealed="v1.x")),
+    ("residents.columns", "without its index", resident(phone_sealed=b"x")),
     ("comments.columns", "words are still there", _hidden_words),
     ("comments.columns", "event that does not exist", _comment_without_event),
     ("people.gone", "reported by somebody who left", _left_with_a_hazard),
@@ -597,7 +597,7 @@ BREACHES: list[tuple[str, str, Spoil]] = [
             staff_id=lambda world: world.story.manager.id,
             format=ExportFormat.CSV,
             filters={},
-            reason_sealed="v1.x",
+            reason_sealed=b"x",
             status=ExportStatus.DONE,
             storage_key="exports/gone.csv",
             expires_at=clock.now(),
@@ -611,7 +611,7 @@ BREACHES: list[tuple[str, str, Spoil]] = [
             staff_id=lambda world: world.story.manager.id,
             format=ExportFormat.CSV,
             filters={},
-            reason_sealed="v1.x",
+            reason_sealed=b"x",
             status=ExportStatus.DONE,
         ),
     ),
@@ -623,7 +623,7 @@ BREACHES: list[tuple[str, str, Spoil]] = [
             staff_id=lambda world: world.story.manager.id,
             format=ExportFormat.CSV,
             filters={},
-            reason_sealed="v1.x",
+            reason_sealed=b"x",
             status=ExportStatus.QUEUED,
             storage_key="exports/early.csv",
         ),
@@ -642,7 +642,7 @@ BREACHES: list[tuple[str, str, Spoil]] = [
     (
         "webhooks.ends",
         "keeps words",
-        delivery(status=DeliveryStatus.DEAD, finished_at=clock.now(), body_sealed="v1.x"),
+        delivery(status=DeliveryStatus.DEAD, finished_at=clock.now(), body_sealed=b"x"),
     ),
     ("webhooks.ends", "has ended", delivery(finished_at=clock.now())),
     (

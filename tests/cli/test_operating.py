@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from typer.testing import CliRunner
 
 from app.cli.commands import commands
-from app.crypto import DEV_SECRET_KEYS
+from app.crypto import DEV_SECRET_KEYS, sealed_head
 from app.models.regions import Region
 from app.models.staff import Staff
 from app.policy import POLICY
@@ -285,7 +285,7 @@ async def _spoil(url: str) -> tuple[str, str]:
     async with engine.begin() as connection:
         grid = update(Region).where(Region.code == "5101049099010101").values(polygon=None)
         grid_id = (await connection.execute(grid.returning(Region.id))).scalar_one()
-        sealed = f"v1.gone.{'A' * 16}.{'A' * 32}"
+        sealed = sealed_head("gone") + bytes(40)
         staff = update(Staff).where(Staff.username == "grid01").values(display_name_sealed=sealed)
         staff_id = (await connection.execute(staff.returning(Staff.id))).scalar_one()
     await engine.dispose()

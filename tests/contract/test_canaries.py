@@ -155,7 +155,9 @@ async def test_a_crash_tells_nothing(garden: Garden, application: ASGIApp, plent
     broken = garden.canary("crash", "any", "a broken seal")
     async with database.transaction() as session:
         sealed = await session.scalar(select(Hazard.description_sealed).where(Hazard.id == hazard_id))
-        await session.execute(update(Hazard).where(Hazard.id == hazard_id).values(description_sealed=broken))
+        await session.execute(
+            update(Hazard).where(Hazard.id == hazard_id).values(description_sealed=broken.encode())
+        )
     try:
         for format_ in ("json", "text"):
             async with new_client(application) as client:

@@ -134,7 +134,7 @@ async def test_an_address_is_found_by_its_normal_form_afterwards(db: Database, p
         row = (await session.scalars(select(Household).where(Household.address_index == wanted))).one()
     assert row.id == household_id
     assert Vault(ALONE).open(
-        row.address_sealed or "", table="households", column="address_sealed", row_id=row.id
+        row.address_sealed or b"", table="households", column="address_sealed", row_id=row.id
     ) == (address)
 
 
@@ -156,7 +156,7 @@ async def test_kept_answers_are_sealed_to_their_scope(db: Database) -> None:
     async with db.reading() as session:
         row = await session.get_one(IdempotencyKey, scope)
     answer = Vault(ALONE).open(
-        row.answer_sealed or "", table="idempotency_keys", column="answer_sealed", row_id=UUID(scope[:32])
+        row.answer_sealed or b"", table="idempotency_keys", column="answer_sealed", row_id=UUID(scope[:32])
     )
     assert answer == "{}"
 
@@ -192,7 +192,7 @@ async def test_two_rows_that_become_the_same_are_named(db: Database) -> None:
     first = await _make_resident(db, 9)
     second = await _make_resident(db, 10)
     new = Vault(AFTER)
-    same = {
+    same: dict[str, object] = {
         "openid_sealed": _seal(new, "residents", "openid", second, _openid(9)),
         "openid_index": new.blind_index("openid", _openid(9)),
     }
@@ -209,7 +209,7 @@ def _phone(number: int) -> str:
     return f"+86190000{number:05}"
 
 
-def _seal(vault: Vault, table: str, name: str, row_id: UUID, text: str) -> str:
+def _seal(vault: Vault, table: str, name: str, row_id: UUID, text: str) -> bytes:
     return vault.seal(text, table=table, column=f"{name}_sealed", row_id=row_id)
 
 
@@ -298,7 +298,7 @@ async def _mine_by_kid(db: Database, people: list[UUID]) -> Counter[str]:
 
 
 @asynccontextmanager
-async def _changed(db: Database, resident_id: UUID, **columns: str) -> AsyncIterator[None]:
+async def _changed(db: Database, resident_id: UUID, **columns: object) -> AsyncIterator[None]:
     """A resident with other columns inside the block, and with none of those after it."""
     order = update(Resident).where(Resident.id == resident_id)
     async with db.transaction() as session:

@@ -475,7 +475,7 @@ async def test_a_case_that_cannot_be_read_stands_in_nobodys_way(
         await _subscribe_fully(client, admin, places, broken)
         endpoint_id = await subscribe(client, admin, places.district, other, "hazard.filed")
         hazard_id = await story.hazard(HazardStatus.FILED)
-        await change(hazard_id, description_sealed="v1.broken")
+        await change(hazard_id, description_sealed=b"broken")
         await _place_events()
         async with sending():
             await settled(db, endpoint_id, DeliveryStatus.DELIVERED, 1)
@@ -531,7 +531,7 @@ async def test_a_secret_that_cannot_be_read_stands_in_nobodys_way(
         endpoint_id = await subscribe(client, admin, places.district, other)
         async with db.transaction() as session:
             secret = update(WebhookSecret).where(WebhookSecret.endpoint_id == broken_id)
-            await session.execute(secret.values(secret_sealed="v1.broken"))
+            await session.execute(secret.values(secret_sealed=b"broken"))
         await happen(places.grid)
         async with sending():
             await settled(db, endpoint_id, DeliveryStatus.DELIVERED, 1)
