@@ -16,6 +16,7 @@ from sqlalchemy import (
     ColumnElement,
     Float,
     Select,
+    Subquery,
     Text,
     UnaryExpression,
     Uuid,
@@ -27,6 +28,7 @@ from sqlalchemy import (
     true,
     union,
 )
+from sqlalchemy.orm import aliased
 
 from app import pagination
 from app.auth import Caller
@@ -214,8 +216,6 @@ def _statement(shape: _Shape) -> Hot[ListedRow]:
         query = LISTED_FOR_PUBLIC.where(Hazard.reporter_id == _id("me"), *chosen)
     elif shape.whose == "public":
         query = LISTED_FOR_PUBLIC.where(hazard_access.PUBLIC, *chosen)
-    elif settings.is_sqlite:
-        query = LISTED_FOR_HANDLERS.where(hazard_access.HANDLED, *chosen)
     else:
         query = LISTED_FOR_HANDLERS.where(Hazard.id.in_(_handled(shape, chosen)))
     # With a filter it depends on its value which index is the best one to walk.
@@ -223,7 +223,7 @@ def _statement(shape: _Shape) -> Hot[ListedRow]:
 
 
 def _handled(shape: _Shape, chosen: Sequence[ColumnElement[bool]]) -> Select[UUID]:
-    """The ids of one page of what a member of staff works on, for PostgreSQL.
+    """The ids of one page of what a member of staff works on.
 
     The first of each region, and of those the first: indexes give them, however many rows there are. Walking all rows
     from the newest on takes the longer, the smaller the part is that somebody handles.
@@ -232,15 +232,24 @@ def _handled(shape: _Shape, chosen: Sequence[ColumnElement[bool]]) -> Select[UUI
     sources = []
     if shape.by_region:
         below = select(RegionAncestor.region_id).where(one_of(RegionAncestor.ancestor_id, "regions"))
-        regions = below.distinct().subquery()
-        of_each = first.where(Hazard.region_id == regions.c.region_id).correlate(regions).lateral()
-        sources.append(select(of_each.c.id, of_each.c.due_at).select_from(regions).join(of_each, true()))
+        sources.append(_of_each(below.distinct().subquery(), first))
     if shape.by_organisation or not sources:
         dispatched = first.where(hazard_access.dispatched()).correlate(None).subquery()
         sources.append(select(dispatched.c.id, dispatched.c.due_at))
     found = union(*sources).subquery()
     order = (found.c.due_at, found.c.id) if shape.order == "due" else (found.c.id.desc(),)
     return select(found.c.id).order_by(*order).limit(shape.limit)
+
+
+def _of_each(regions: Subquery, first: Select[UUID, datetime | None]) -> Select[UUID, datetime | None]:
+    """The first of each region. SQLite knows no LATERAL, but does the same for an IN that depends on the region."""
+    its = first.where(Hazard.region_id == regions.c.region_id).correlate(regions)
+    if settings.is_sqlite:
+        each = aliased(Hazard)
+        chosen = each.id.in_(its.with_only_columns(Hazard.id))
+        return select(each.id, each.due_at).select_from(regions).join(each, chosen)
+    of_each = its.lateral()
+    return select(of_each.c.id, of_each.c.due_at).select_from(regions).join(of_each, true())
 
 
 def _order(order: Order) -> Sequence[UnaryExpression[datetime | None] | UnaryExpression[UUID]]:
