@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import TypedDict
 from uuid import UUID
 
@@ -207,7 +208,8 @@ async def identify(authorization: str | None) -> Caller | None:
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer":
         raise Unauthenticated
-    digest = keyring.token_digest(token)
+    # Tokens are random enough for a plain hash, as long as it goes nowhere.
+    digest = sha256(token.encode()).digest()
     cached = _cache.get(digest)
     if cached is not None and cached[0] > clock.monotonic():
         return cached[1]
@@ -240,11 +242,11 @@ class _Heard:
     changes: int = 0
 
 
-_cache: dict[str, tuple[float, Caller]] = {}
+_cache: dict[bytes, tuple[float, Caller]] = {}
 _heard = _Heard()
 
 
-def _keep(digest: str, caller: Caller, asked_at: float) -> None:
+def _keep(digest: bytes, caller: Caller, asked_at: float) -> None:
     if len(_cache) >= _CACHE_SIZE:
         _cache.clear()
     _cache[digest] = (asked_at + _CACHE_SECONDS, caller)

@@ -14,7 +14,7 @@ from app.auth import Caller
 from app.bodies import BodyTimeout, MalformedBody
 from app.context import CALLER, HEADERS, request_id
 from app.errors import BadRequest, BodyTooLarge, InvalidInput, NotFound, Problem, UnsupportedMediaType
-from app.ids import new_id
+from app.ids import new_hex
 from app.limits import limiter
 from app.masking import scrub
 from app.problems import render
@@ -125,11 +125,11 @@ class _Exchange:
     async def run(self, app: ASGIApp) -> None:
         """Answer, whatever happens; then write it down."""
         request_id.set(self._id)
-        metrics.IN_PROGRESS.inc()
+        metrics.requests.in_progress += 1
         try:
             await self._answer(app)
         finally:
-            metrics.IN_PROGRESS.dec()
+            metrics.requests.in_progress -= 1
             self._write_down()
 
     async def _answer(self, app: ASGIApp) -> None:
@@ -252,7 +252,7 @@ class _Exchange:
     def _write_down(self) -> None:
         status = self._status or _CLIENT_CLOSED_REQUEST
         operation = self._operation
-        metrics.observe(operation, status, self._answered_after)
+        metrics.requests.observe(operation, status, self._answered_after)
         if operation in _QUIET and status < 400:
             return
         caller: Caller | None = self._scope.get(CALLER)
@@ -288,4 +288,4 @@ class _Exchange:
         given = self._given.get(b"x-request-id", b"")
         if _SANE_ID.fullmatch(given) and scrub(given.decode()) == given.decode():
             return given.decode()
-        return new_id().hex
+        return new_hex()

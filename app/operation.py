@@ -94,7 +94,8 @@ class Operation(APIRoute):
         if not request.scope["query_string"]:
             return
         given = [key for key, _ in request.pairs]
-        if len(set(given)) == len(given) and self._query.keys() >= set(given):
+        names = set(given)
+        if len(names) == len(given) and names <= self._query.keys():
             return
         errors = [_unknown(key) for key in dict.fromkeys(given) if key not in self._query]
         errors += [

@@ -87,12 +87,14 @@ class Shortcut:
     def _queried(self, request: JsonRequest) -> list[tuple[ModelField, object]]:
         if not request.scope["query_string"]:
             return []
-        items = request.pairs
-        lists = {alias: texts for alias in self._lists if (texts := [t for key, t in items if key == alias])}
-        given: list[tuple[ModelField, object]] = [
-            (self._query[key], text) for key, text in items if key not in lists
-        ]
-        return given + [(self._query[alias], texts) for alias, texts in lists.items()]
+        given: list[tuple[ModelField, object]] = []
+        lists: dict[str, list[str]] = {}
+        for key, text in request.pairs:
+            if key in self._lists:
+                lists.setdefault(key, []).append(text)
+            else:
+                given.append((self._query[key], text))
+        return given + [(self._query[key], texts) for key, texts in lists.items()]
 
 
 def takes_several(field: ModelField) -> bool:
