@@ -32,7 +32,7 @@ TARGETS = {"detail": (0.35, 0.45, 0.55), "list": (0.45, 0.60, 0.70), "create": (
 P99_TARGETS_MS = {"detail": 12, "list": 12, "nearby": 12, "create": 15, "accept": 15}
 OPERATIONS = ("detail", "list", "nearby", "create", "accept")
 _SPREAD = 0.10
-_COLUMNS = ("operation", "per s", "p50 ms", "p99 ms", "target", "bare", "ratio", "target", "verdict")
+_COLUMNS = ("operation", "per s", "p50", "p99", "target", "bare", "p99", "ratio", "target", "verdict")
 
 Row = tuple[str, list[Result], list[Result]]
 """An operation, what was measured of ours, and of the bare limit where there is one."""
@@ -80,7 +80,7 @@ def _on_postgres(base: Path, url: str, plan: Plan, progress: Progress) -> Table:
             (operation, *asked.in_turn(operation, ours, bare))
             for operation in progress.track(OPERATIONS, description="PostgreSQL")
         ]
-    return _table("PostgreSQL, 16 clients", rows)
+    return _table("PostgreSQL, 16 clients, times in ms", rows)
 
 
 def _on_sqlite(base: Path, plan: Plan, progress: Progress) -> Table:
@@ -91,7 +91,7 @@ def _on_sqlite(base: Path, plan: Plan, progress: Progress) -> Table:
             (operation, asked.alone(operation, ours), [])
             for operation in progress.track(OPERATIONS, description="SQLite")
         ]
-    return _table("SQLite, 16 clients", rows)
+    return _table("SQLite, 16 clients, times in ms", rows)
 
 
 class _Asked:
@@ -238,7 +238,7 @@ def _table(title: str, rows: list[Row]) -> Table:
         if limits:
             ratio = statistics.median(m.rate / b.rate for m, b in zip(mine, limits, strict=True))
             bare = statistics.median(result.rate for result in limits)
-            cells += [f"{bare:,.0f}", f"{ratio:.2f}", *_judged(operation, ratio)]
+            cells += [f"{bare:,.0f}", _middle(limits, "p99_ms"), f"{ratio:.2f}", *_judged(operation, ratio)]
         table.add_row(*cells)
     return table
 
