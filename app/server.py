@@ -24,6 +24,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     header_seconds = HEADER_SECONDS
     _deadline: asyncio.TimerHandle | None = None
+    _in_header = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A connection opened: the first header is due."""
@@ -35,13 +36,20 @@ class PatientProtocol(HttpToolsProtocol):
         self._stop_waiting()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """Bytes came. Most headers are complete with the first; only for the others a clock is wound up."""
+        super().data_received(data)
+        if self._in_header and self._deadline is None:
+            self._expect_header()
+
     def on_message_begin(self) -> None:
         """The first byte of another request."""
-        self._expect_header()
+        self._in_header = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """The header is here; the body has a limit of its own."""
+        self._in_header = False
         self._stop_waiting()
         super().on_headers_complete()
 
@@ -59,7 +67,6 @@ class PatientProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _expect_header(self) -> None:
-        self._stop_waiting()
         self._deadline = self.loop.call_later(self.header_seconds, self.transport.close)
 
     def _stop_waiting(self) -> None:
