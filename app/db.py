@@ -75,12 +75,19 @@ class Database:
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
         """One write transaction: committed at the end of the block, rolled back when it raises."""
-        async with _translated(), self._opened(self._writers).turn() as lane:
-            async with lane.transaction(), _session(lane) as session:
-                yield session
-                await writes.flush(session)
-                if session.in_transaction():
-                    await session.commit()
+        lanes = self._opened(self._writers)
+        try:
+            lane = await lanes.take()
+            try:
+                async with lane.transaction(), _session(lane) as session:
+                    yield session
+                    await writes.flush(session)
+                    if session.in_transaction():
+                        await session.commit()
+            finally:
+                await lanes.give_back(lane)
+        except Exception as failure:
+            raise _told(failure)  # noqa: B904 - which has its cause
         for topic in session.info.pop(_AFTER_COMMIT, ()):
             signals.send(topic)
 
@@ -97,10 +104,7 @@ class Database:
         try:
             return await _rows(lanes, hot, values)
         except Exception as failure:
-            told = _unavailable(failure)
-            if told is None:
-                raise
-            raise told from failure
+            raise _told(failure)  # noqa: B904 - which has its cause
 
     def _opened(self, lanes: Lanes | None) -> Lanes:
         if lanes is None:
@@ -167,10 +171,16 @@ async def _translated() -> AsyncIterator[None]:
     try:
         yield
     except Exception as failure:
-        told = _unavailable(failure)
-        if told is None:
-            raise
-        raise told from failure
+        raise _told(failure)  # noqa: B904 - which has its cause
+
+
+def _told(failure: Exception) -> Exception:
+    """The failure itself, or that the database is unavailable because of it."""
+    told = _unavailable(failure)
+    if told is None:
+        return failure
+    told.__cause__ = failure
+    return told
 
 
 def _unavailable(failure: Exception) -> Unavailable | None:

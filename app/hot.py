@@ -5,6 +5,7 @@ Values and columns are converted by their SQLAlchemy types, as everywhere; Pytho
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from enum import StrEnum
 from typing import Generic, TypeVar, cast
 from uuid import UUID
 
@@ -120,6 +121,11 @@ def _written_out(element: ExternallyTraversible, **_: object) -> ColumnElement[o
 
 
 def _writer(type_: TypeEngine[object]) -> _Convert:
+    # A StrEnum is the text that is stored; asyncpg takes times of every zone, and refuses naive ones itself.
+    if isinstance(type_, Enum) and issubclass(type_.enum_class or object, StrEnum):
+        return None
+    if isinstance(type_, UtcDateTime) and not settings.is_sqlite:
+        return None
     return type_.dialect_impl(_DIALECT).bind_processor(_DIALECT)
 
 

@@ -31,14 +31,14 @@ _MOST_PARTS = 8
 _insert = sqlite_insert if settings.is_sqlite else postgres_insert
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Kind:
-    """What rows must have in common to be written by one statement."""
+    """What rows must have in common to be written by one statement. There is one of each: `_kind` gives it."""
 
     table: Table
     columns: tuple[str, ...]
-    is_update: bool = False
-    unless: str | None = None
+    is_update: bool
+    unless: str | None
 
     def statement(self, count: int, prefix: str) -> UpdateBase:
         """The statement for so many rows; the parameters of row `n` are called `prefix_n_column`."""
@@ -50,6 +50,13 @@ class _Kind:
 
     def _parameter(self, prefix: str, n: int, name: str) -> BindParameter[object]:
         return bindparam(f"{prefix}_{n}_{name}", type_=self.table.c[name].type)
+
+
+@lru_cache(maxsize=4096)
+def _kind(
+    table: Table, columns: tuple[str, ...], *, is_update: bool = False, unless: str | None = None
+) -> _Kind:
+    return _Kind(table, columns, is_update, unless)
 
 
 @dataclass(slots=True)
@@ -67,7 +74,7 @@ class _Queue:
 
 def add(session: AsyncSession, model: type[Base], values: Values, *, unless: str | None = None) -> None:
     """Insert a row with the next write, `unless` there is one with the same value in that column."""
-    kind = _Kind(cast(Table, model.__table__), tuple(values), unless=unless)
+    kind = _kind(cast(Table, model.__table__), tuple(values), unless=unless)
     _queue(session).rows.append((kind, values))
 
 
@@ -208,7 +215,7 @@ def _parts(rows: Sequence[tuple[_Kind, Values]]) -> Iterator[_Part]:
     kind: _Kind | None = None
     some: list[Values] = []
     for each, values in rows:
-        if some and (each != kind or each.is_update or len(some) == _MOST_ROWS):
+        if some and (each is not kind or each.is_update or len(some) == _MOST_ROWS):
             yield cast(_Kind, kind), some
             some = []
         kind = each
@@ -225,11 +232,11 @@ def _change(entity: Entity, before: Values) -> tuple[_Kind, Values] | None:
     table, now = cast(Table, entity.__table__), vars(entity)
     names = _defaults(table).keys()
     if not before:
-        return _Kind(table, tuple(names)), {name: now[name] for name in names}
+        return _kind(table, tuple(names)), {name: now[name] for name in names}
     changed = {name: now[name] for name in names if now[name] != before[name]}
     if not changed:
         return None
-    return _Kind(table, ("id", *changed), is_update=True), {"id": entity.id, **changed}
+    return _kind(table, ("id", *changed), is_update=True), {"id": entity.id, **changed}
 
 
 @cache

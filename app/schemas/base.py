@@ -52,10 +52,7 @@ def as_meant(text: str) -> str:
 
 def printable(text: str) -> str:
     """The text itself; PydanticCustomError when it is blank or has characters that nobody can see."""
-    if any(
-        (ord(char) < 32 and char not in "\n\t") or 0x7F <= ord(char) < 0xA0 or char in _UNSEEN
-        for char in text
-    ):
+    if _UNSEEN.search(text):
         raise PydanticCustomError("control_character", "must not contain control characters")
     if all(char in _LOOKS_EMPTY or unicodedata.category(char)[0] in "CZ" for char in text):
         raise PydanticCustomError("blank", "must not be blank")
@@ -63,7 +60,7 @@ def printable(text: str) -> str:
 
 
 _DIRECTION = re.compile("[\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]")
-_UNSEEN = "\u200b\ufeff\ufffe\uffff"
+_UNSEEN = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u200b\ufeff\ufffe\uffff]")
 _LOOKS_EMPTY = "\u115f\u1160\u2800\u3164\uffa0"
 Pasted = BeforeValidator(_pasted)
 Printable = AfterValidator(printable)
