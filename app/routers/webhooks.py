@@ -23,7 +23,7 @@ from app.schemas.webhooks import (
     WebhookReplayed,
     WebhookSecretRotate,
 )
-from app.services import webhook_deliveries, webhook_endpoints, webhook_queues
+from app.services import webhook_delivery_lists, webhook_endpoints, webhook_queues
 
 endpoints = APIRouter(prefix="/v1/webhook-endpoints", tags=["webhooks"], route_class=Operation)
 deliveries = APIRouter(prefix="/v1/webhook-deliveries", tags=["webhooks"], route_class=Operation)
@@ -132,7 +132,7 @@ async def list_webhook_deliveries(
     cursor: CursorParameter = None,
 ) -> Page[WebhookDeliveryRead]:
     """Deliveries to the endpoints of your regions, newest first. `dead` ones are the dead letters."""
-    return await webhook_deliveries.page(
+    return await webhook_delivery_lists.page(
         session, caller, endpoint_id, status, event_id, subject_id, type_, limit, cursor
     )
 
@@ -142,7 +142,7 @@ async def read_webhook_delivery(
     delivery_id: UUID, caller: CurrentCaller, session: ReadSession
 ) -> WebhookDeliveryDetail:
     """One delivery with every try: when, how long, what came back."""
-    return await webhook_deliveries.read(session, caller, delivery_id)
+    return await webhook_delivery_lists.read(session, caller, delivery_id)
 
 
 @deliveries.post("/{delivery_id}/retry", status_code=202)

@@ -18,7 +18,7 @@ from app.models.events import Audience, Event
 from app.models.regions import RegionAncestor
 from app.models.webhooks import DeliveryStatus, WebhookDelivery, WebhookEndpoint
 from app.schemas.webhooks import WebhookDeliveryRead, WebhookReplay, WebhookReplayed
-from app.services import webhook_deliveries, webhook_endpoints
+from app.services import webhook_delivery_lists, webhook_endpoints
 from app.services.webhook_endpoints import TOPIC
 
 _ROWS = 500
@@ -84,7 +84,8 @@ async def retry(session: AsyncSession, caller: Caller, delivery_id: UUID) -> Web
     row = await session.scalar(
         select(WebhookDelivery)
         .where(
-            WebhookDelivery.id == delivery_id, webhook_deliveries.visible_to(caller, "retry_webhook_delivery")
+            WebhookDelivery.id == delivery_id,
+            webhook_delivery_lists.visible_to(caller, "retry_webhook_delivery"),
         )
         .with_for_update(of=WebhookDelivery)
     )
