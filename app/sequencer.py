@@ -53,6 +53,11 @@ async def sequence(session: AsyncSession, handlers: Handlers, limit: int = BATCH
     return len(batch)
 
 
+async def pause(session: AsyncSession) -> None:
+    """Wait until what is being placed is committed; nothing is placed before this transaction ends."""
+    await session.execute(select(EventHead.id).with_for_update(read=True))
+
+
 def digest(before: str, event: Event | Row[tuple[object, ...]]) -> str:
     """SHA-256 in hex over the digest before and every column of the event in one canonical form."""
     facts = {column.key: getattr(event, column.key) for column in _COLUMNS if column.key != "digest"}

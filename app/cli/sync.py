@@ -27,12 +27,7 @@ def status() -> None:
     for case, number, kind, reason in waiting:
         say(f"    waits: case {escape(case)} number {number} {kind}: {escape(reason) or 'being applied'}")
     _show_numbers(numbers)
-    for receiver in receivers:
-        say(f"Sent to {escape(receiver.name)} ({receiver.status}): {_counts(receiver.counts)}")
-        if receiver.oldest is not None:
-            say(f"    the oldest that waits was queued at {receiver.oldest:%Y-%m-%d %H:%M:%S} UTC")
-        if receiver.failing_since is not None:
-            warn(f"{receiver.name} has failed since {receiver.failing_since:%Y-%m-%d %H:%M:%S} UTC")
+    _show_receivers(receivers)
 
 
 @commands.command()
@@ -100,6 +95,18 @@ def _show_numbers(numbers: NumbersState) -> None:
         say(f"Its last numbers are of {numbers.day}, received at {numbers.received_at:%Y-%m-%d %H:%M:%S} UTC")
     for day in numbers.missing:
         warn(f"The district has sent no numbers of {day}")
+
+
+def _show_receivers(receivers: list[EndpointState]) -> None:
+    for receiver in receivers:
+        say(f"Sent to {escape(receiver.name)} ({receiver.status}): {_counts(receiver.counts)}")
+        if receiver.oldest is not None:
+            say(f"    the oldest that waits was queued at {receiver.oldest:%Y-%m-%d %H:%M:%S} UTC")
+        if receiver.disabled_at is not None:
+            since = f"{receiver.disabled_at:%Y-%m-%d %H:%M:%S} UTC"
+            warn(f"{receiver.name} is disabled: nothing is queued for it since {since}")
+        if receiver.failing_since is not None:
+            warn(f"{receiver.name} has failed since {receiver.failing_since:%Y-%m-%d %H:%M:%S} UTC")
 
 
 def _show(report: DriftReport) -> None:

@@ -52,7 +52,7 @@ EVENT_TYPES = (
 
 
 class EndpointStatus(StrEnum):
-    """A disabled endpoint is sent nothing; what happens meanwhile waits for it."""
+    """A disabled endpoint is sent nothing, and what happens meanwhile is not queued for it."""
 
     ACTIVE = "active"
     DISABLED = "disabled"
@@ -81,7 +81,11 @@ class WrongEndpointStatus(Conflict):
 
 
 class WebhookEndpoint(Entity, Subject, Versioned):
-    """One receiver. `failing_since` is the first failure after the last success, `dead_told_at` the last notice of dead letters."""
+    """One receiver.
+
+    `failing_since` is the first failure after the last success, `disabled_at` when it was last disabled, `dead_told_at`
+    the last notice of dead letters.
+    """
 
     __tablename__ = "webhook_endpoints"
 
@@ -93,6 +97,7 @@ class WebhookEndpoint(Entity, Subject, Versioned):
     consent_basis: Mapped[str | None]
     status: Mapped[EndpointStatus] = mapped_column(default=EndpointStatus.ACTIVE)
     disabled_reason: Mapped[DisabledReason | None]
+    disabled_at: Mapped[datetime | None]
     failing_since: Mapped[datetime | None]
     dead_told_at: Mapped[datetime | None]
     created_by: Mapped[UUID | None] = mapped_column(ForeignKey("staff.id"))
@@ -102,15 +107,23 @@ class WebhookEndpoint(Entity, Subject, Versioned):
         """Whether it is sent anything."""
         return self.status is EndpointStatus.ACTIVE
 
-    def disable(self, reason: DisabledReason) -> None:
+    def hears_of(self, at: datetime) -> bool:
+        """Whether what happened then is queued for it: not what happens while it is disabled.
+
+        Asked when the event is placed, a little later: what happened before the end is queued all the same, so that
+        nothing lies between the last delivery and a replay that begins at `disabled_at`.
+        """
+        return self.is_active or (self.disabled_at is not None and at < self.disabled_at)
+
+    def disable(self, reason: DisabledReason, at: datetime) -> None:
         """Send nothing more until somebody enables it."""
         if not self.is_active:
             raise WrongEndpointStatus
-        self.status, self.disabled_reason = EndpointStatus.DISABLED, reason
+        self.status, self.disabled_reason, self.disabled_at = EndpointStatus.DISABLED, reason, at
         self.version += 1
 
     def enable(self) -> None:
-        """Send again, beginning with what waited."""
+        """Send again, beginning with what waited when it was disabled. `disabled_at` stays: a replay may begin there."""
         if self.is_active:
             raise WrongEndpointStatus
         self.status, self.disabled_reason, self.failing_since = EndpointStatus.ACTIVE, None, None

@@ -93,7 +93,7 @@ async def rotate_webhook_secret(
 async def enable_webhook_endpoint(
     endpoint_id: UUID, caller: CurrentCaller, session: Session
 ) -> WebhookEndpointRead:
-    """Send again, beginning with what waited."""
+    """Send again, beginning with what waited when it was disabled. What happened since is sent by a replay."""
     return await webhook_endpoints.enable(session, caller, endpoint_id)
 
 
@@ -101,7 +101,7 @@ async def enable_webhook_endpoint(
 async def disable_webhook_endpoint(
     endpoint_id: UUID, caller: CurrentCaller, session: Session
 ) -> WebhookEndpointRead:
-    """Send nothing for now."""
+    """Send nothing for now. What waits is kept; what happens meanwhile is not queued: a replay sends it later."""
     return await webhook_endpoints.disable(session, caller, endpoint_id)
 
 

@@ -104,6 +104,13 @@ class WebhookEndpointRead(Read):
     consent_basis: str | None
     status: EndpointStatus
     disabled_reason: DisabledReason | None
+    disabled_at: Annotated[
+        AwareDatetime | None,
+        Field(
+            description="When it was last disabled. What happened from then until it was enabled was not queued for it:"
+            " a replay from then on sends it."
+        ),
+    ]
     failing_since: AwareDatetime | None
     created_at: AwareDatetime
 

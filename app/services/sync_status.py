@@ -13,10 +13,11 @@ from app.services import watermark_gaps
 
 @dataclass(frozen=True, slots=True)
 class EndpointState:
-    """One receiver of ours. `oldest` is when the oldest delivery that still waits was queued."""
+    """One receiver of ours. `disabled_at` is None while it is active, `oldest` when the oldest that still waits was queued."""
 
     name: str
     status: str
+    disabled_at: datetime | None
     failing_since: datetime | None
     counts: dict[str, int]
     oldest: datetime | None
@@ -68,6 +69,7 @@ async def outbound(session: AsyncSession) -> list[EndpointState]:
             EndpointState(
                 endpoint.name,
                 endpoint.status.value,
+                None if endpoint.is_active else endpoint.disabled_at,
                 endpoint.failing_since,
                 {status.value: found[status][0] for status in DeliveryStatus if status in found},
                 waiting[1] if waiting else None,

@@ -42,7 +42,6 @@ from app.models.webhooks import (
 from app.services import webhook_endpoints, webhook_payloads
 from app.settings import settings
 
-_ROWS = 500
 _JITTER = 0.2
 _LONGEST_WAIT = 86_400.0
 _SLOW_DOWN = (429, 503)

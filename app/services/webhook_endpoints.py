@@ -8,7 +8,7 @@ import structlog
 from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import clock, events, idempotency, pagination, standard_webhooks
+from app import clock, events, idempotency, pagination, sequencer, standard_webhooks
 from app.auth import SYSTEM, Caller
 from app.crypto import SealBroken
 from app.db import database, signal_after_commit
@@ -91,7 +91,9 @@ async def rotate_secret(
 
 
 async def enable(session: AsyncSession, caller: Caller, endpoint_id: UUID) -> WebhookEndpointRead:
-    """Send again; what waited goes first."""
+    """Send again; what waited when it was disabled goes first, what happened since is for a replay."""
+    # Whoever is placing events has seen it disabled: when this is over, a replay has to find what they skipped.
+    await sequencer.pause(session)
     endpoint = await lock(session, caller, endpoint_id)
     endpoint.enable()
     _record(session, caller, endpoint, "webhook_endpoint.enabled")
@@ -100,9 +102,9 @@ async def enable(session: AsyncSession, caller: Caller, endpoint_id: UUID) -> We
 
 
 async def disable(session: AsyncSession, caller: Caller, endpoint_id: UUID) -> WebhookEndpointRead:
-    """Send nothing more. What happens meanwhile waits."""
+    """Send nothing more. What waits is kept, what happens meanwhile is not queued."""
     endpoint = await lock(session, caller, endpoint_id)
-    endpoint.disable(DisabledReason.BY_STAFF)
+    endpoint.disable(DisabledReason.BY_STAFF, clock.now())
     _record(session, caller, endpoint, "webhook_endpoint.disabled")
     return WebhookEndpointRead.model_validate(endpoint)
 
@@ -125,7 +127,7 @@ async def note(session: AsyncSession, endpoint_id: UUID, *, gone: bool, succeede
         _tell(session, endpoint, "webhook_endpoint.gave_up", {})
     if endpoint.is_active and (gone or failed_for_long):
         reason = DisabledReason.GONE if gone else DisabledReason.FAILING
-        endpoint.disable(reason)
+        endpoint.disable(reason, now)
         _tell(session, endpoint, "webhook_endpoint.disabled", {"reason": reason})
 
 

@@ -65,7 +65,7 @@ _NEWEST: Hot[_Stream] = Hot(
 
 
 async def fan_out(session: AsyncSession, batch: Sequence[Event]) -> None:
-    """Queue what happened for every endpoint that wants it. Runs while events are placed: only inserts."""
+    """Queue what happened for every endpoint that wants it and is not disabled. Runs while events are placed: only inserts."""
     told = [event for event in batch if event.audience is not Audience.AUDIT and event.region_id is not None]
     endpoints = list(await session.scalars(select(WebhookEndpoint)))
     if told and endpoints:
@@ -74,7 +74,9 @@ async def fan_out(session: AsyncSession, batch: Sequence[Event]) -> None:
             (endpoint, event)
             for event in told
             for endpoint in endpoints
-            if _wants(endpoint, event.type) and endpoint.region_id in above.get(event.region_id, ())
+            if _wants(endpoint, event.type)
+            and endpoint.hears_of(event.occurred_at)
+            and endpoint.region_id in above.get(event.region_id, ())
         ]
         await _queue(session, pairs)
 
