@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import TypedDict, cast
 from uuid import UUID
 
-from sqlalchemy import Table, exists, literal_column, select, update
+from sqlalchemy import Table, func, literal_column, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -108,11 +108,27 @@ async def replay(
     endpoint = await webhook_endpoints.find(session, caller, endpoint_id, "replay_webhook_endpoint")
     if body.since > body.until:
         raise InvalidInput.of(("body", "since"), "invalid_period", "is later than until", "不能晚于 until")
+    queued, subjects, position = 0, set[UUID](), 0
+    while events := await _window(session, endpoint, body, position):
+        wanted = [event for event in events if _wants(endpoint, event.type)]
+        await _requeue(session, await _finished(session, endpoint, wanted))
+        await _queue(session, [(endpoint, event) for event in wanted])
+        queued += len(wanted)
+        subjects |= {event.subject_id for event in wanted}
+        position = events[-1].position or 0
+    await _put_in_order(session, endpoint.id, subjects)
+    return WebhookReplayed(queued=queued)
+
+
+async def _window(
+    session: AsyncSession, endpoint: WebhookEndpoint, body: WebhookReplay, position: int
+) -> Sequence[Event]:
+    """Up to 500 events of a window, those behind a position; a window may hold more than fits into memory."""
     below = select(RegionAncestor.region_id).where(RegionAncestor.ancestor_id == endpoint.region_id)
     events = await session.scalars(
         select(Event)
         .where(
-            Event.position.is_not(None),
+            Event.position > position,
             Event.imported_at.is_(None),
             Event.occurred_at >= body.since,
             Event.occurred_at < body.until,
@@ -120,22 +136,23 @@ async def replay(
             Event.region_id.in_(below),
         )
         .order_by(Event.position)
+        .limit(_ROWS)
     )
-    wanted = [event for event in events if _wants(endpoint, event.type)]
-    known = {
-        row.event_id: row.id
-        for row in await session.execute(
-            select(WebhookDelivery.event_id, WebhookDelivery.id).where(
-                WebhookDelivery.endpoint_id == endpoint.id,
-                WebhookDelivery.status != DeliveryStatus.QUEUED,
-            )
+    return events.all()
+
+
+async def _finished(
+    session: AsyncSession, endpoint: WebhookEndpoint, events: Iterable[Event]
+) -> Sequence[UUID]:
+    """The deliveries of these events that are over."""
+    found = await session.scalars(
+        select(WebhookDelivery.id).where(
+            WebhookDelivery.endpoint_id == endpoint.id,
+            WebhookDelivery.event_id.in_([event.id for event in events]),
+            WebhookDelivery.status != DeliveryStatus.QUEUED,
         )
-    }
-    again = [known[event.id] for event in wanted if event.id in known]
-    await _requeue(session, again)
-    await _queue(session, [(endpoint, event) for event in wanted])
-    await _put_in_order(session, endpoint.id, {event.subject_id for event in wanted})
-    return WebhookReplayed(queued=len(wanted))
+    )
+    return found.all()
 
 
 def _wants(endpoint: WebhookEndpoint, type_: str) -> bool:
@@ -198,26 +215,29 @@ async def _requeue(session: AsyncSession, delivery_ids: Sequence[UUID]) -> None:
 
 async def _put_in_order(session: AsyncSession, endpoint_id: UUID, subjects: Iterable[UUID]) -> None:
     """What was queued late may belong before what waits: of each subject the earliest is ready, and no other."""
-    earlier = aliased(WebhookDelivery)
-    is_late = exists().where(
-        earlier.endpoint_id == WebhookDelivery.endpoint_id,
-        earlier.subject_id == WebhookDelivery.subject_id,
-        earlier.status == DeliveryStatus.QUEUED,
-        earlier.position < WebhookDelivery.position,
-    )
     chosen = list(subjects)
     for start in range(0, len(chosen), _ROWS):
-        stream = update(WebhookDelivery).where(
+        waits = (
             WebhookDelivery.endpoint_id == endpoint_id,
             WebhookDelivery.subject_id.in_(chosen[start : start + _ROWS]),
-            WebhookDelivery.status == DeliveryStatus.QUEUED,
+            # Written out, or no plan could use the index.
+            WebhookDelivery.status == literal_column("'queued'"),
+        )
+        # Asked first and by itself: together PostgreSQL compares each that waits with each before it, for minutes.
+        earliest = list(
+            await session.scalars(
+                select(func.min(WebhookDelivery.position)).where(*waits).group_by(WebhookDelivery.subject_id)
+            )
         )
         for wrong, ready in (
-            (WebhookDelivery.ready & is_late, False),
-            (~WebhookDelivery.ready & ~is_late, True),
+            (WebhookDelivery.ready & WebhookDelivery.position.not_in(earliest), False),
+            (~WebhookDelivery.ready & WebhookDelivery.position.in_(earliest), True),
         ):
             await session.execute(
-                stream.where(wrong).values(ready=ready).execution_options(synchronize_session=False)
+                update(WebhookDelivery)
+                .where(*waits, wrong)
+                .values(ready=ready)
+                .execution_options(synchronize_session=False)
             )
     signal_after_commit(session, TOPIC)
 
