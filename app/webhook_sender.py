@@ -18,7 +18,7 @@ from app.errors import Unavailable
 from app.leases import describe
 from app.models.webhooks import PayloadKind
 from app.outside import outside
-from app.services import webhook_deliveries
+from app.services import webhook_deliveries, webhook_endpoints
 from app.services.webhook_deliveries import Claimed, Receiver
 from app.services.webhook_endpoints import TOPIC
 from app.settings import settings
@@ -40,7 +40,8 @@ class Sender:
     """What this process has in its hands, and what it has not written down yet.
 
     It takes twice as many of each endpoint as it sends at once, so that sending goes on while results are written down.
-    They wait no longer than one deadline for the others, and a lease is longer than two.
+    They wait no longer than one deadline for the others, and a lease is longer than two. When their endpoint is disabled
+    meanwhile they are given back.
     """
 
     def __init__(self) -> None:
@@ -49,6 +50,7 @@ class Sender:
         self._tasks: set[asyncio.Task[None]] = set()
         self._results: list[Result] = []
         self._unsent: list[Claimed] = []
+        self._disabled: set[UUID] = set()
         self._wake = asyncio.Event()
         self._stops = False
 
@@ -69,10 +71,10 @@ class Sender:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        if self._results or self._unsent:
+        if self._results:
             async with database.transaction() as session:
                 await _write_down(session, self._results)
-                await webhook_deliveries.give_back(session, self._unsent)
+        await self._give_back()
 
     async def _listen(self) -> None:
         """A signal while we work is not lost: it cuts the next rest short."""
@@ -87,9 +89,12 @@ class Sender:
 
     async def _turn(self) -> None:
         """Write down what came back and take what is due, as much as each endpoint has room for."""
+        held = list(+self._held)
         async with database.reading() as session:
+            self._disabled = await webhook_endpoints.disabled_among(session, held) if held else set()
             freed = {receiver.id for receiver, _, _ in self._results}
             waiting = await webhook_deliveries.receivers(session, self._full(), freed)
+        await self._give_back()
         if waiting or self._results:
             for receiver, claimed in await self._write_down_and_take(waiting):
                 self._begin(receiver, claimed)
@@ -104,6 +109,13 @@ class Sender:
         except Unavailable:
             self._results = results + self._results
             raise
+
+    async def _give_back(self) -> None:
+        unsent = self._unsent.copy()
+        if unsent:
+            async with database.transaction() as session:
+                await webhook_deliveries.give_back(session, unsent)
+            del self._unsent[: len(unsent)]
 
     async def _take(self, session: AsyncSession, waiting: Sequence[Receiver]) -> list[Taken]:
         """What is due. What cannot be read at one endpoint stands in nobody else's way."""
@@ -124,7 +136,7 @@ class Sender:
     async def _send(self, receiver: Receiver, claimed: Claimed) -> None:
         try:
             async with self._slots[receiver.id]:
-                if self._stops:
+                if self._stops or receiver.id in self._disabled:
                     self._unsent.append(claimed)
                 else:
                     await self._send_now(receiver, claimed)

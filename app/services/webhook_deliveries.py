@@ -184,8 +184,8 @@ async def finish(session: AsyncSession, results: Sequence[tuple[Claimed, Outcome
 
 
 async def give_back(session: AsyncSession, unsent: Sequence[Claimed]) -> None:
-    """These were taken and not tried: whoever comes next may have them."""
-    for claimed in unsent:
+    """These were taken and not tried: whoever comes next may have them. In the order in which `_NEWEST` locks, too."""
+    for claimed in sorted(unsent, key=lambda each: each.id):
         await session.execute(
             update(WebhookDelivery)
             .where(WebhookDelivery.id == claimed.id, WebhookDelivery.lease_token == claimed.token)
@@ -321,6 +321,10 @@ _DUE: Hot[_Due] = Hot(
         WebhookDelivery.endpoint_id == bindparam("endpoint"),
         *_IS_READY,
         WebhookDelivery.next_at <= bindparam("now"),
+        # Asked again: it may have been disabled since the receivers were looked up.
+        select(WebhookEndpoint.id)
+        .where(WebhookEndpoint.id == bindparam("endpoint"), WebhookEndpoint.status == EndpointStatus.ACTIVE)
+        .exists(),
     )
     .order_by(WebhookDelivery.next_at)
     .limit(bindparam("room", type_=Integer))

@@ -1,6 +1,6 @@
 """Receivers of our webhooks: created with a secret that is shown once, rotated, switched off and on, tested."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from app.keys import seal, unseal
 from app.leases import describe
 from app.models.base import JsonObject
 from app.models.events import Audience
-from app.models.webhooks import DisabledReason, WebhookEndpoint, WebhookSecret
+from app.models.webhooks import DisabledReason, EndpointStatus, WebhookEndpoint, WebhookSecret
 from app.outside import outside
 from app.schemas.base import Page
 from app.schemas.webhooks import (
@@ -106,6 +106,7 @@ async def disable(session: AsyncSession, caller: Caller, endpoint_id: UUID) -> W
     endpoint = await lock(session, caller, endpoint_id)
     endpoint.disable(DisabledReason.BY_STAFF, clock.now())
     _record(session, caller, endpoint, "webhook_endpoint.disabled")
+    signal_after_commit(session, TOPIC)
     return WebhookEndpointRead.model_validate(endpoint)
 
 
@@ -167,6 +168,14 @@ async def page(
     more = pagination.encode(_LIST, str(rows[limit - 1].id)) if len(rows) > limit else None
     items = [WebhookEndpointRead.model_validate(row) for row in rows[:limit]]
     return Page(items=items, next_cursor=more)
+
+
+async def disabled_among(session: AsyncSession, endpoint_ids: Collection[UUID]) -> set[UUID]:
+    """Which of these are sent nothing by now."""
+    disabled = select(WebhookEndpoint.id).where(
+        WebhookEndpoint.id.in_(endpoint_ids), WebhookEndpoint.status == EndpointStatus.DISABLED
+    )
+    return set(await session.scalars(disabled))
 
 
 async def find(session: AsyncSession, caller: Caller, endpoint_id: UUID, operation: str) -> WebhookEndpoint:

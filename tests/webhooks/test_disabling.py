@@ -1,6 +1,7 @@
 """A disabled endpoint collects nothing: what waited is kept, what happens meanwhile is for a replay, nothing lies between."""
 
 import asyncio
+from collections import Counter
 from datetime import datetime, timedelta
 from ipaddress import ip_network
 from uuid import UUID
@@ -19,7 +20,9 @@ from app.models.staff import Role
 from app.models.webhooks import DeliveryStatus, WebhookEndpoint
 from app.outside import outside
 from app.sequencer import sequence
+from app.services import webhook_deliveries
 from app.settings import settings
+from app.webhook_sender import PER_ENDPOINT
 from tests.factories import Person, Places, make_staff
 from tests.stories import problem
 from tests.webhooks.receiver import Receiver
@@ -165,6 +168,45 @@ async def test_it_is_enabled_between_two_batches_of_events(
         await enabling
         assert await _replay(client, admin, endpoint_id, disabled_at) == 1
         assert [row.event_id for row in await deliveries(db, endpoint_id)] == [event_id]
+
+
+async def test_what_a_worker_has_in_hand_is_given_back(
+    client: httpx.AsyncClient, admin: Person, places: Places, db: Database
+) -> None:
+    async with Receiver(hang_seconds=0.5) as receiver:
+        endpoint_id = await subscribe(client, admin, places.district, receiver)
+        subjects = [await chronicle.new_subject(places.grid) for _ in range(2 * PER_ENDPOINT)]
+        for subject in subjects:
+            await chronicle.happen(subject, "region.updated")
+        await chronicle.place_all()
+        async with sending():
+            await until(lambda: receiver.connections == PER_ENDPOINT)
+            await _switch(client, admin, endpoint_id, "disable")
+            await settled(db, endpoint_id, DeliveryStatus.DELIVERED, PER_ENDPOINT)
+            await asyncio.sleep(0.3)
+            rows = await deliveries(db, endpoint_id)
+            assert receiver.connections == PER_ENDPOINT
+            assert Counter((row.status, row.attempts, row.lease_token) for row in rows) == {
+                (DeliveryStatus.DELIVERED, 1, None): PER_ENDPOINT,
+                (DeliveryStatus.QUEUED, 0, None): PER_ENDPOINT,
+            }
+            await _switch(client, admin, endpoint_id, "enable")
+            rows = await settled(db, endpoint_id, DeliveryStatus.DELIVERED, len(subjects))
+        assert {row.attempts for row in rows} == {1}
+
+
+async def test_nothing_is_taken_for_a_receiver_that_was_looked_up_before(
+    client: httpx.AsyncClient, admin: Person, places: Places, db: Database
+) -> None:
+    async with Receiver() as receiver:
+        endpoint_id = await subscribe(client, admin, places.district, receiver)
+        await happen(places.grid)
+        async with db.reading() as session:
+            takers = await webhook_deliveries.receivers(session, [])
+        taker = next(each for each in takers if each.id == UUID(endpoint_id))
+        await _switch(client, admin, endpoint_id, "disable")
+        async with db.transaction() as session:
+            assert await webhook_deliveries.claim(session, [(taker, PER_ENDPOINT)]) == []
 
 
 async def test_it_is_disabled_once(client: httpx.AsyncClient, admin: Person, places: Places) -> None:
