@@ -202,6 +202,7 @@ POLICY: dict[str, Rule] = {
     "list_webhook_endpoints": _staff(KEY_ADMINS),
     "read_webhook_endpoint": _staff(KEY_ADMINS),
     "update_webhook_endpoint": _staff(KEY_ADMINS, step_up=True),
+    "delete_webhook_endpoint": _staff(KEY_ADMINS, step_up=True),
     "rotate_webhook_secret": _staff(KEY_ADMINS, step_up=True),
     "enable_webhook_endpoint": _staff(KEY_ADMINS),
     "disable_webhook_endpoint": _staff(KEY_ADMINS),

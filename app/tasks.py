@@ -77,7 +77,12 @@ KINDS: dict[str, Kind] = {
     "sync.waiting": _sweeping(sync.report_waiting),
     "sync.numbers": _sweeping(watermark_gaps.report),
     "sweep.logins": Kind(_purge_logins, attempts=3),
-    "sweep.rows": _sweeping(cleanup.sweep, retention.sweep_deliveries, retention.sweep_inbound),
+    "sweep.rows": _sweeping(
+        cleanup.sweep,
+        retention.sweep_deliveries,
+        retention.sweep_deleted_endpoints,
+        retention.sweep_inbound,
+    ),
     "sweep.storage": Kind(_clear_leftovers, attempts=3),
     "sweep.files": _sweeping(media.erase_unused, hazard_exports.erase_expired),
 }

@@ -222,7 +222,7 @@ class _Tale:
         self._note(f"Signed, and in order: {', '.join(str(row['type']) for row in arrived)}")
         last = arrived[-1]
         self._note(f"In its log: {last['type']} {last['verdict']} {last['message_id']}")
-        await self._ask("POST", f"{path}/disable", admin)
+        await self._ask("DELETE", path, admin)
         await self._handed_over(district, str(hazard["community_id"]))
 
     async def _arrived(self, district: str) -> list[Json]:
@@ -382,7 +382,7 @@ class _Tale:
         answer = await self._client.request(method, path, headers=sent, **request)  # type: ignore[arg-type]
         if answer.status_code >= 300:
             stop(f"{method} {path} → {answer.status_code}", answer.text)
-        found: Json = json.loads(answer.content)
+        found: Json = json.loads(answer.content or b"{}")
         return found
 
     def _chapter(self, title: str) -> None:

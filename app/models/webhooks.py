@@ -84,7 +84,7 @@ class WebhookEndpoint(Entity, Subject, Versioned):
     """One receiver.
 
     `failing_since` is the first failure after the last success, `disabled_at` when it was last disabled, `dead_told_at`
-    the last notice of dead letters.
+    the last notice of dead letters. A deleted one stays as a row that nobody is shown: events are about it.
     """
 
     __tablename__ = "webhook_endpoints"
@@ -100,6 +100,7 @@ class WebhookEndpoint(Entity, Subject, Versioned):
     disabled_at: Mapped[datetime | None]
     failing_since: Mapped[datetime | None]
     dead_told_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
     created_by: Mapped[UUID | None] = mapped_column(ForeignKey("staff.id"))
 
     @property
@@ -110,8 +111,8 @@ class WebhookEndpoint(Entity, Subject, Versioned):
     def hears_of(self, at: datetime) -> bool:
         """Whether what happened then is queued for it: not what happens while it is disabled.
 
-        Asked when the event is placed, a little later: what happened before the end is queued all the same, so that
-        nothing lies between the last delivery and a replay that begins at `disabled_at`.
+        Asked when the event is placed, a little later: what happened before `disabled_at` is queued all the same, so that
+        nothing lies between the last delivery and a replay that begins there.
         """
         return self.is_active or (self.disabled_at is not None and at < self.disabled_at)
 
@@ -127,6 +128,13 @@ class WebhookEndpoint(Entity, Subject, Versioned):
         if self.is_active:
             raise WrongEndpointStatus
         self.status, self.disabled_reason, self.failing_since = EndpointStatus.ACTIVE, None, None
+        self.version += 1
+
+    def delete(self, at: datetime) -> None:
+        """Send nothing ever again. The URL goes, as it may hold a secret; who was told, and on which basis, stays on record."""
+        if self.is_active:
+            self.disable(DisabledReason.BY_STAFF, at)
+        self.url, self.deleted_at = "", at
         self.version += 1
 
     def revise(

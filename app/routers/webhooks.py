@@ -81,6 +81,14 @@ async def update_webhook_endpoint(
     return await webhook_endpoints.update(session, caller, endpoint_id, body, if_match)
 
 
+@endpoints.delete("/{endpoint_id}", status_code=204)
+async def delete_webhook_endpoint(
+    endpoint_id: UUID, caller: CurrentCaller, session: Session, if_match: IfMatch
+) -> None:
+    """Send nothing ever again: what waits is not sent, secrets and deliveries are gone. There is no way back."""
+    await webhook_endpoints.remove(session, caller, endpoint_id, if_match)
+
+
 @endpoints.post("/{endpoint_id}/rotate-secret", status_code=201)
 async def rotate_webhook_secret(
     endpoint_id: UUID, body: WebhookSecretRotate, caller: CurrentCaller, session: Session

@@ -1,14 +1,16 @@
 """What was exchanged with the outside and is over is thrown away in time; a little at a time, so that nobody waits."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
+from uuid import UUID
 
 from sqlalchemy import delete, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import clock
 from app.models.sync import InboundEvent, SyncCase
-from app.models.webhooks import DeliveryStatus, WebhookAttempt, WebhookDelivery
+from app.models.webhooks import DeliveryStatus, WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from app.settings import settings
 
 _AT_ONCE: Final = 500
@@ -25,15 +27,20 @@ async def sweep_deliveries(session: AsyncSession) -> int:
         .limit(_AT_ONCE)
         .with_for_update(skip_locked=True)
     )
-    if ids := list(over):
-        for table, key in (
-            (WebhookAttempt, WebhookAttempt.delivery_id),
-            (WebhookDelivery, WebhookDelivery.id),
-        ):
-            await session.execute(
-                delete(table).where(key.in_(ids)).execution_options(synchronize_session=False)
-            )
-    return len(ids)
+    return await _delete(session, over.all())
+
+
+async def sweep_deleted_endpoints(session: AsyncSession) -> int:
+    """Delete up to 500 deliveries to endpoints that are deleted, with their tries; how many. Call it until that is 0."""
+    deleted = select(WebhookEndpoint.id).where(WebhookEndpoint.deleted_at.is_not(None))
+    # Whoever has one in hand writes down first how its try ended; the next sweep finds it.
+    left = await session.scalars(
+        select(WebhookDelivery.id)
+        .where(WebhookDelivery.endpoint_id.in_(deleted))
+        .limit(_AT_ONCE)
+        .with_for_update(skip_locked=True)
+    )
+    return await _delete(session, left.all())
 
 
 async def sweep_inbound(session: AsyncSession) -> int:
@@ -47,6 +54,18 @@ async def sweep_inbound(session: AsyncSession) -> int:
         .with_for_update()
     )
     return sum([await _forget(session, case, applied_before) for case in cases])
+
+
+async def _delete(session: AsyncSession, delivery_ids: Sequence[UUID]) -> int:
+    if delivery_ids:
+        for table, key in (
+            (WebhookAttempt, WebhookAttempt.delivery_id),
+            (WebhookDelivery, WebhookDelivery.id),
+        ):
+            await session.execute(
+                delete(table).where(key.in_(delivery_ids)).execution_options(synchronize_session=False)
+            )
+    return len(delivery_ids)
 
 
 async def _forget(session: AsyncSession, case: SyncCase, applied_before: datetime) -> int:

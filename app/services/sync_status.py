@@ -53,7 +53,8 @@ async def numbers(session: AsyncSession) -> NumbersState:
 async def outbound(session: AsyncSession) -> list[EndpointState]:
     """Every receiver with its deliveries by status."""
     states = []
-    for endpoint in await session.scalars(select(WebhookEndpoint).order_by(WebhookEndpoint.id)):
+    there = select(WebhookEndpoint).where(WebhookEndpoint.deleted_at.is_(None)).order_by(WebhookEndpoint.id)
+    for endpoint in await session.scalars(there):
         rows = await session.execute(
             select(
                 WebhookDelivery.status,

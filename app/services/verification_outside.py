@@ -11,7 +11,14 @@ from app.models.sessions import PrincipalKind
 from app.models.staff import Staff
 from app.models.subscriptions import Subscription
 from app.models.sync import InboundEvent, InboundStatus, SyncCase
-from app.models.webhooks import DeliveryStatus, WebhookAttempt, WebhookDelivery
+from app.models.webhooks import (
+    DeliveryStatus,
+    EndpointStatus,
+    WebhookAttempt,
+    WebhookDelivery,
+    WebhookEndpoint,
+    WebhookSecret,
+)
 from app.services import subscriptions
 from app.services.verification_checks import Check, each, rows
 
@@ -24,6 +31,12 @@ _same_stream = (
 )
 _earlier = exists().where(_same_stream, _Other.position < WebhookDelivery.position)
 _queued = WebhookDelivery.status == DeliveryStatus.QUEUED
+# To a deleted endpoint nothing is sent, and what was to be sent is swept in any order.
+_waits = _queued & exists().where(
+    WebhookEndpoint.id == WebhookDelivery.endpoint_id, WebhookEndpoint.deleted_at.is_(None)
+)
+_disabled = WebhookEndpoint.status == EndpointStatus.DISABLED
+_deleted = WebhookEndpoint.deleted_at.is_not(None)
 
 
 def _events() -> Check:
@@ -112,6 +125,20 @@ def _subscriptions() -> Check:
 
 
 CHECKS = (
+    Check(
+        "webhooks.endpoints",
+        "a disabled endpoint knows since when, a deleted one is disabled and has neither a URL nor a secret",
+        each(
+            WebhookEndpoint,
+            {
+                "is disabled and does not know since when": _disabled & WebhookEndpoint.disabled_at.is_(None),
+                "is deleted and active": _deleted & ~_disabled,
+                "is deleted and has a URL": _deleted & (WebhookEndpoint.url != ""),
+                "is deleted and has a secret": _deleted
+                & exists().where(WebhookSecret.endpoint_id == WebhookEndpoint.id),
+            },
+        ),
+    ),
     _events(),
     Check(
         "webhooks.order",
@@ -119,8 +146,8 @@ CHECKS = (
         each(
             WebhookDelivery,
             {
-                "waits, is the earliest, and is not ready": _queued & ~WebhookDelivery.ready & ~_earlier,
-                "is ready before an earlier one is over": _queued & WebhookDelivery.ready & _earlier,
+                "waits, is the earliest, and is not ready": _waits & ~WebhookDelivery.ready & ~_earlier,
+                "is ready before an earlier one is over": _waits & WebhookDelivery.ready & _earlier,
             },
         ),
     ),

@@ -171,12 +171,17 @@ def _event(row: _Due) -> Event:
 async def finish(session: AsyncSession, results: Sequence[tuple[Claimed, Outcome]]) -> None:
     """Write down how tries ended. For whoever lost the lease in the meantime the delivery does not change."""
     now = clock.now()
-    ids = [claimed.id for claimed, _ in results]
-    if not settings.is_sqlite:
-        await writes.run(session, _LOCK, {"ids": ids})
+    locked = await writes.run(session, _LOCK, {"ids": [claimed.id for claimed, _ in results]})
+    # Those of an endpoint that was deleted may be gone by now.
+    there = {row["id"] for row in locked}
     await session.execute(_SETTLE, [_settled(*result, now) for result in results])
     await _write_tries(
-        session, [_try(each.id, each.token, each.attempt, outcome, now) for each, outcome in results]
+        session,
+        [
+            _try(each.id, each.token, each.attempt, outcome, now)
+            for each, outcome in results
+            if each.id in there
+        ],
     )
     over = [claimed.id for claimed, outcome in results if _end(claimed, outcome) is not DeliveryStatus.QUEUED]
     if over:

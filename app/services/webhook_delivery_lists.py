@@ -11,7 +11,7 @@ from app.errors import NotFound
 from app.models.webhooks import DeliveryStatus, WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from app.schemas.base import Page
 from app.schemas.webhooks import WebhookAttemptRead, WebhookDeliveryDetail, WebhookDeliveryRead
-from app.services import scopes
+from app.services import webhook_endpoints
 
 _LIST = "list_webhook_deliveries"
 
@@ -68,5 +68,5 @@ async def read(session: AsyncSession, caller: Caller, delivery_id: UUID) -> Webh
 
 def visible_to(caller: Caller, operation: str) -> ColumnElement[bool]:
     """Deliveries to the endpoints of the regions in which the caller may do this."""
-    mine = select(WebhookEndpoint.id).where(scopes.within(WebhookEndpoint.region_id, caller.scope(operation)))
+    mine = select(WebhookEndpoint.id).where(webhook_endpoints.visible_to(caller, operation))
     return WebhookDelivery.endpoint_id.in_(mine)

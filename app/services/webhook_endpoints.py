@@ -1,11 +1,11 @@
-"""Receivers of our webhooks: created with a secret that is shown once, rotated, switched off and on, tested."""
+"""Receivers of our webhooks: created with a secret that is shown once, rotated, switched off and on, tested, deleted."""
 
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 from uuid import UUID
 
 import structlog
-from sqlalchemy import or_, select
+from sqlalchemy import ColumnElement, Select, and_, delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import clock, events, idempotency, pagination, sequencer, standard_webhooks
@@ -69,8 +69,7 @@ async def update(
 ) -> WebhookEndpointRead:
     """Another receiver or other events."""
     endpoint = await lock(session, caller, endpoint_id)
-    if version is not None and version != endpoint.version:
-        raise VersionConflict
+    _require_version(endpoint, version)
     endpoint.revise(**body.model_dump())
     _record(session, caller, endpoint, "webhook_endpoint.updated")
     return WebhookEndpointRead.model_validate(endpoint)
@@ -110,13 +109,25 @@ async def disable(session: AsyncSession, caller: Caller, endpoint_id: UUID) -> W
     return WebhookEndpointRead.model_validate(endpoint)
 
 
+async def remove(session: AsyncSession, caller: Caller, endpoint_id: UUID, version: int | None) -> None:
+    """Send nothing ever again. The secrets go now; deliveries are out of sight, and go with the next sweep."""
+    endpoint = await lock(session, caller, endpoint_id)
+    _require_version(endpoint, version)
+    endpoint.delete(clock.now())
+    await session.execute(delete(WebhookSecret).where(WebhookSecret.endpoint_id == endpoint.id))
+    _record(session, caller, endpoint, "webhook_endpoint.deleted")
+    signal_after_commit(session, TOPIC)
+
+
 async def note(session: AsyncSession, endpoint_id: UUID, *, gone: bool, succeeded: bool, died: bool) -> None:
     """What tries say about the endpoint: 410 ends it at once, five days of nothing but failures end it too.
 
     `died`: a delivery had its last try. Its administrators are told, at most once an hour.
     """
     endpoint = await session.scalar(
-        select(WebhookEndpoint).where(WebhookEndpoint.id == endpoint_id).with_for_update()
+        select(WebhookEndpoint)
+        .where(WebhookEndpoint.id == endpoint_id, WebhookEndpoint.deleted_at.is_(None))
+        .with_for_update()
     )
     if endpoint is None:
         return
@@ -161,7 +172,7 @@ async def page(
 ) -> Page[WebhookEndpointRead]:
     """The endpoints of the caller's regions, newest first."""
     last = pagination.decode_id(_LIST, cursor)
-    query = select(WebhookEndpoint).where(scopes.within(WebhookEndpoint.region_id, caller.scope(_LIST)))
+    query = select(WebhookEndpoint).where(visible_to(caller, _LIST))
     if last is not None:
         query = query.where(WebhookEndpoint.id < last)
     rows = list(await session.scalars(query.order_by(WebhookEndpoint.id.desc()).limit(limit + 1)))
@@ -180,25 +191,19 @@ async def disabled_among(session: AsyncSession, endpoint_ids: Collection[UUID]) 
 
 async def find(session: AsyncSession, caller: Caller, endpoint_id: UUID, operation: str) -> WebhookEndpoint:
     """One endpoint of the caller's regions."""
-    endpoint = await session.scalar(
-        select(WebhookEndpoint).where(
-            WebhookEndpoint.id == endpoint_id,
-            scopes.within(WebhookEndpoint.region_id, caller.scope(operation)),
-        )
-    )
-    if endpoint is None:
-        raise NotFound
-    return endpoint
+    return _there(await session.scalar(_one(caller, endpoint_id, operation)))
 
 
 async def lock(session: AsyncSession, caller: Caller, endpoint_id: UUID) -> WebhookEndpoint:
     """The same to change it."""
-    await find(session, caller, endpoint_id, _CHANGE)
-    return (
-        await session.scalars(
-            select(WebhookEndpoint).where(WebhookEndpoint.id == endpoint_id).with_for_update()
-        )
-    ).one()
+    locked = _one(caller, endpoint_id, _CHANGE).with_for_update(of=WebhookEndpoint)
+    return _there(await session.scalar(locked))
+
+
+def visible_to(caller: Caller, operation: str) -> ColumnElement[bool]:
+    """Endpoints of the regions in which the caller may do this, as long as they are not deleted."""
+    mine = scopes.within(WebhookEndpoint.region_id, caller.scope(operation))
+    return and_(WebhookEndpoint.deleted_at.is_(None), mine)
 
 
 async def secrets(session: AsyncSession, endpoint_ids: Sequence[UUID]) -> list[WebhookSecret]:
@@ -231,6 +236,21 @@ async def all_signing_keys(session: AsyncSession, endpoint_ids: Sequence[UUID]) 
             endpoint_id = str(row.endpoint_id)
             _log.error("worker_failed", part="webhooks", error=describe(failure), subject_id=endpoint_id)
     return {key: found for key, found in keys.items() if key not in broken}
+
+
+def _one(caller: Caller, endpoint_id: UUID, operation: str) -> Select[WebhookEndpoint]:
+    return select(WebhookEndpoint).where(WebhookEndpoint.id == endpoint_id, visible_to(caller, operation))
+
+
+def _there(endpoint: WebhookEndpoint | None) -> WebhookEndpoint:
+    if endpoint is None:
+        raise NotFound
+    return endpoint
+
+
+def _require_version(endpoint: WebhookEndpoint, version: int | None) -> None:
+    if version is not None and version != endpoint.version:
+        raise VersionConflict
 
 
 def _key(row: WebhookSecret) -> bytes:

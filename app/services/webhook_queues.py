@@ -67,7 +67,8 @@ _NEWEST: Hot[_Stream] = Hot(
 async def fan_out(session: AsyncSession, batch: Sequence[Event]) -> None:
     """Queue what happened for every endpoint that wants it and is not disabled. Runs while events are placed: only inserts."""
     told = [event for event in batch if event.audience is not Audience.AUDIT and event.region_id is not None]
-    endpoints = list(await session.scalars(select(WebhookEndpoint)))
+    there = select(WebhookEndpoint).where(WebhookEndpoint.deleted_at.is_(None))
+    endpoints = list(await session.scalars(there))
     if told and endpoints:
         above = await _ancestors(session, {event.region_id for event in told if event.region_id})
         pairs = [

@@ -38,7 +38,13 @@ from app.models.staff import Grant, Role, Staff, StaffStatus
 from app.models.subscriptions import Subscription, SubscriptionKind
 from app.models.sync import SyncCase
 from app.models.tasks import Task, TaskStatus
-from app.models.webhooks import DeliveryStatus, WebhookDelivery, WebhookEndpoint
+from app.models.webhooks import (
+    DeliveryStatus,
+    EndpointStatus,
+    WebhookDelivery,
+    WebhookEndpoint,
+    WebhookSecret,
+)
 from app.services import subscriptions
 from app.services.verification import CHECKS
 from app.services.verification_checks import Check, Probe
@@ -141,6 +147,30 @@ def delivery(*, follows: bool = False, **columns: object) -> Spoil:
         mine = {"id": delivery_id, "event_id": event.id, "position": event.position}
         await session.execute(insert(WebhookDelivery).values(values | mine | columns))
         return delivery_id
+
+    return spoil
+
+
+def endpoint(*, with_secret: bool = False, **columns: object) -> Spoil:
+    """A deleted receiver of webhooks with these columns."""
+
+    async def spoil(session: AsyncSession, world: World) -> object:
+        now = clock.now()
+        values: Columns = {
+            "name": "x",
+            "url": "",
+            "event_types": ["hazard."],
+            "region_id": world.story.places.community,
+            "status": EndpointStatus.DISABLED,
+            "disabled_at": now,
+            "deleted_at": now,
+        }
+        row = WebhookEndpoint(id=new_id(), **values | columns)
+        session.add(row)
+        await session.flush()
+        if with_secret:
+            await added(WebhookSecret, endpoint_id=row.id, secret_sealed="v1.x")(session, world)
+        return row.id
 
     return spoil
 
@@ -629,6 +659,10 @@ BREACHES: list[tuple[str, str, Spoil]] = [
         ),
     ),
     ("storage.orphans", "no row refers", _orphan),
+    ("webhooks.endpoints", "does not know since when", endpoint(disabled_at=None, deleted_at=None)),
+    ("webhooks.endpoints", "active", endpoint(status=EndpointStatus.ACTIVE)),
+    ("webhooks.endpoints", "a URL", endpoint(url="https://x.example.org")),
+    ("webhooks.endpoints", "a secret", endpoint(with_secret=True)),
     ("webhooks.events", "position", delivery(position=10**12)),
     ("webhooks.events", "event None", delivery(event_id=new_id())),
     ("webhooks.order", "is not ready", delivery(ready=False)),

@@ -654,6 +654,7 @@ CASES = (
     Case("list_webhook_endpoints", asking(), everywhere),
     Case("read_webhook_endpoint", of_endpoint(), below("grid")),
     Case("update_webhook_endpoint", of_endpoint(RECEIVER), below("grid")),
+    Case("delete_webhook_endpoint", of_endpoint(), below("grid")),
     Case("rotate_webhook_secret", of_endpoint({"overlap_hours": 1}), below("grid")),
     Case("enable_webhook_endpoint", of_endpoint(disabled=True), below("grid")),
     Case("disable_webhook_endpoint", of_endpoint(), below("grid")),

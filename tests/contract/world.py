@@ -32,7 +32,6 @@ from app.models.subscriptions import Subscription, SubscriptionKind
 from app.models.webhooks import (
     DeliveryStatus,
     DisabledReason,
-    EndpointStatus,
     WebhookDelivery,
     WebhookEndpoint,
     WebhookSecret,
@@ -223,14 +222,14 @@ class World:
             region_id=self.places.grid,
             event_seq=0,
         )
-        if disabled:
-            row.status, row.disabled_reason = EndpointStatus.DISABLED, DisabledReason.BY_STAFF
         secret = WebhookSecret(id=new_id(), created_at=clock.now(), endpoint_id=row.id)
         seal(secret, "secret", standard_webhooks.new_secret())
         async with database.transaction() as session:
             session.add(row)
             await session.flush()
             session.add(secret)
+            if disabled:
+                row.disable(DisabledReason.BY_STAFF, clock.now())
         return row.id
 
     async def delivery(self) -> UUID:

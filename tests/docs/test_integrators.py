@@ -120,7 +120,7 @@ _NOT_TOLD = {
     *("sync.applied", "sync.apply", "sync.drift_found", "sync.numbers_missing"),
     *(
         f"webhook_endpoint.{change}"
-        for change in ("created", "updated", "secret_rotated", "enabled", "pinged")
+        for change in ("created", "updated", "secret_rotated", "enabled", "pinged", "deleted")
     ),
 }
 """For audit alone, or names of tasks."""

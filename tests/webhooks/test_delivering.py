@@ -407,7 +407,7 @@ async def test_a_full_payload_has_the_case_and_stays_the_same_with_every_try(
 ) -> None:
     story = await begin(client, places)
     async with Receiver(answers=[(500, {}, b"")]) as receiver:
-        endpoint_id = await _subscribe_fully(client, admin, places, receiver)
+        endpoint_id = await subscribe_fully(client, admin, places, receiver)
         hazard_id = await story.hazard(HazardStatus.FILED, address="3栋1单元门口")
         await _place_events()
         async with sending():
@@ -435,7 +435,7 @@ async def test_what_was_redacted_is_in_no_later_try(
     monkeypatch.setattr(settings, "webhook_retry_seconds", "3600")
     story = await begin(client, places)
     async with Receiver(answers=[(500, {}, b"")]) as receiver:
-        endpoint_id = await _subscribe_fully(client, admin, places, receiver)
+        endpoint_id = await subscribe_fully(client, admin, places, receiver)
         hazard_id = await story.hazard(HazardStatus.FILED)
         await _place_events()
         async with sending():
@@ -453,7 +453,7 @@ async def test_words_that_do_not_fit_are_cut_and_stand_in_nobodys_way(
     """Four bytes a character make more of 4,000 characters than a payload may have."""
     story = await begin(client, places)
     async with Receiver() as receiver:
-        endpoint_id = await _subscribe_fully(client, admin, places, receiver)
+        endpoint_id = await subscribe_fully(client, admin, places, receiver)
         hazard_id = await story.hazard(HazardStatus.FILED)
         async with db.transaction() as session:
             hazard = await session.get_one(Hazard, UUID(hazard_id))
@@ -472,7 +472,7 @@ async def test_a_case_that_cannot_be_read_stands_in_nobodys_way(
 ) -> None:
     story = await begin(client, places)
     async with Receiver() as broken, Receiver() as other:
-        await _subscribe_fully(client, admin, places, broken)
+        await subscribe_fully(client, admin, places, broken)
         endpoint_id = await subscribe(client, admin, places.district, other, "hazard.filed")
         hazard_id = await story.hazard(HazardStatus.FILED)
         await change(hazard_id, description_sealed=b"broken")
@@ -661,7 +661,7 @@ async def test_deliveries_are_found_by_what_they_are_about(
             assert len(answer.json()["items"]) == count, query
 
 
-async def _subscribe_fully(
+async def subscribe_fully(
     client: httpx.AsyncClient, admin: Person, places: Places, receiver: Receiver
 ) -> str:
     body = {
