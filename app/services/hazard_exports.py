@@ -14,7 +14,7 @@ from app import clock, events, outbox
 from app.auth import Caller, Granted
 from app.clock import SHANGHAI
 from app.db import database
-from app.errors import Conflict, NotFound
+from app.errors import Conflict, InvalidInput, NotFound
 from app.ids import new_id
 from app.keys import seal, unseal
 from app.leases import Lease, LeaseLost, Retry
@@ -26,7 +26,7 @@ from app.models.sessions import PrincipalKind
 from app.models.staff import Grant
 from app.outside import outside
 from app.schemas.hazard_exports import HazardExportCreate
-from app.services import hazard_access, hazard_categories
+from app.services import filters, hazard_access
 
 TASK = "hazards.export"
 DISCARD = "hazards.discard_export"
@@ -69,8 +69,12 @@ class ExportNotReady(Conflict):
 
 async def create(session: AsyncSession, caller: Caller, body: HazardExportCreate) -> HazardExport:
     """Ask for a file. Who asked, and for what, is an audit entry."""
-    if body.category is not None:
-        await hazard_categories.require(session, body.category, ("body", "category"))
+    await filters.require_category(session, body.category, ("body", "category"))
+    await filters.require_region(session, body.region_id, ("body", "region_id"))
+    if body.filed_from is not None and body.filed_until is not None and body.filed_from > body.filed_until:
+        raise InvalidInput.of(
+            ("body", "filed_from"), "invalid_period", "is later than filed_until", "不能晚于 filed_until"
+        )
     export = HazardExport(
         id=new_id(),
         created_at=clock.now(),

@@ -29,7 +29,7 @@ async def page(
     session: AsyncSession, level: RegionLevel | None, parent_id: UUID | None, limit: int, cursor: str | None
 ) -> Page[RegionSummary]:
     """Regions by level and parent, in the order of their codes."""
-    await filters.require_region(session, parent_id, "parent_id")
+    await filters.require_region(session, parent_id, ("query", "parent_id"))
     query = select(Region).options(defer(Region.polygon, raiseload=True)).order_by(Region.code)
     if level is not None:
         query = query.where(Region.level == level)

@@ -15,6 +15,7 @@ from app.models.hazards import Hazard
 from app.models.regions import RegionAncestor
 from app.models.staff import Role
 from tests.factories import Person, Places, give_role, make_organisation, make_resident, make_staff
+from tests.stories import complaints, problem
 
 MAPLE_CENTRE = {"lng": 104.128, "lat": 30.606}
 EN = {"Accept-Language": "en"}
@@ -149,6 +150,8 @@ async def test_organisations_are_for_staff_and_by_place(client: httpx.AsyncClien
     ids = [item["id"] for item in listed.json()["items"]]
     assert str(here) in ids
     assert str(there) not in ids
+    nowhere = await client.get(path, params={"region_id": str(new_id())}, headers=officer.headers)
+    assert complaints(problem(nowhere, 422, "invalid_input")) == [("query.region_id", "unknown_region")]
     assert (await client.get(path)).status_code == 401
     resident = await make_resident()
     assert (await client.get(path, headers=resident.headers)).status_code == 403
