@@ -189,6 +189,10 @@ async def test_keys_of_another_district_are_not_there(
     ("wrong", "wanted"),
     [
         ({"scopes": ["events:read", "events:read"]}, ("body.scopes", "named_twice")),
+        ({"addresses": ["203.0.113.0/28", "203.0.113.0/28"]}, ("body.addresses", "named_twice")),
+        # Two ways to write one.
+        ({"addresses": ["2001:db8::1", "2001:DB8:0::1/128"]}, ("body.addresses", "named_twice")),
+        ({"addresses": [f"10.{n >> 8}.{n & 255}.0" for n in range(51)]}, ("body.addresses", "too_long")),
         ({"expires_at": "9999-12-31T23:59:59-14:00"}, ("body.expires_at", "datetime_object_invalid")),
         ({"expires_at": "0001-01-01T00:00:00+14:00"}, ("body.expires_at", "datetime_object_invalid")),
     ],

@@ -17,6 +17,7 @@ from app.clients.storage import Storage
 from app.clock import SHANGHAI
 from app.db import database, signal_after_commit
 from app.errors import Unavailable
+from app.ids import new_id
 from app.keys import unseal
 from app.leases import LeaseLost
 from app.models.hazard_exports import HazardExport
@@ -213,13 +214,22 @@ async def test_a_fresh_second_factor_is_needed(story: Story) -> None:
         ({"reason": ""}, "body.reason", "string_too_short"),
         ({"statuses": ["open"]}, "body.statuses.0", "enum"),
         ({"region_id": "1"}, "body.region_id", "uuid_parsing"),
+        ({"region_id": str(new_id())}, "body.region_id", "unknown_region"),
+        ({"category": "no_such_category"}, "body.category", "unknown_category"),
+        ({"statuses": ["filed", "called", "filed"]}, "body.statuses", "named_twice"),
         ({"filed_from": "2026-11-01T00:00:00"}, "body.filed_from", "timezone_aware"),
+        (
+            {"filed_from": "2026-11-02T00:00:00Z", "filed_until": "2026-11-01T00:00:00Z"},
+            "body.filed_from",
+            "invalid_period",
+        ),
         ({"columns": ["phone"]}, "body.columns", "extra_forbidden"),
     ],
 )
 async def test_what_is_no_export(story: Story, body: Json, where: str, code: str) -> None:
     response = await story.post(story.manager, EXPORTS, {"format": "csv", "reason": "月度通报"} | body)
-    assert complaints(problem(response, 422, "invalid_input")) == [(where, code)]
+    named = "unknown_category" if code == "unknown_category" else "invalid_input"
+    assert complaints(problem(response, 422, named)) == [(where, code)]
 
 
 async def test_whoever_lost_the_role_meanwhile_gets_an_empty_file(client: httpx.AsyncClient) -> None:
