@@ -119,6 +119,20 @@ async def test_nobody_is_told_and_no_clock_starts(story: Story, admin: Person) -
     ]
 
 
+async def test_what_happens_later_is_told_to_nobody_of_the_past(story: Story, admin: Person) -> None:
+    """Whoever handled and reported the case elsewhere has a row here, and nobody who could read a notification."""
+    document = elsewhere(await paper(story, await story.hazard(HazardStatus.ACCEPTED)))
+    assert (await send(story, admin, document)).status_code == 201
+    imported = UUID(document["case"]["id"])
+    await story.take(story.manager, str(imported), "comments", {"text": "已安排复查"})
+    await place_all()
+    async with database.reading() as session:
+        told = await session.scalars(
+            select(Notification.recipient_id).where(Notification.subject_id == imported)
+        )
+        assert set(told) == {story.worker.id, story.colleague.id}
+
+
 async def test_the_same_document_changes_nothing_and_another_one_is_refused(
     story: Story, admin: Person, original: Json
 ) -> None:
