@@ -95,6 +95,26 @@ async def test_nobody_stays_signed_in_who_has_left(story: Story) -> None:
             assert me.status_code == (200 if is_somebody_new else 401)
 
 
+async def test_a_supporter_leaves_while_what_they_support_is_merged(story: Story) -> None:
+    """A merge holds its supporters and moves their comments; whoever leaves holds comments and ends as a tombstone."""
+    for number in range(_ROUNDS):
+        leaver = await make_resident(story.places.community)
+        pairs = [[await story.hazard(HazardStatus.FILED) for _ in range(2)] for _ in range(_EACH)]
+        doubles = [double for double, _ in pairs]
+        await show_to_public(*doubles)
+        for said in (
+            *_talk(story, leaver, doubles),
+            *(story.step(leaver, each, "support") for each in doubles),
+        ):
+            assert (await said).status_code in (200, 201)
+        leaving = asyncio.create_task(_leave(story, leaver, 0.01 * number))
+        merges = [story.step(story.worker, double, "merge", {"into_id": into}) for double, into in pairs]
+        answers = await asyncio.gather(*merges)
+        await leaving
+        assert {answer.status_code for answer in answers} == {200}
+        await _assert_nothing_said(leaver)
+
+
 @pytest.mark.parametrize("under_way", ["sign-in", "refresh"])
 async def test_leaving_waits_for_a_session_in_the_making(story: Story, under_way: str) -> None:
     openid = f"o-{new_id()}"
