@@ -181,7 +181,7 @@ class WatermarkCommunity(Strict):
     region_code: Code
     count: Annotated[int, Field(ge=0)]
     checksum: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-    cases: Annotated[list[WatermarkCase], Field(max_length=10_000), Distinct("case")] = Field(
+    cases: Annotated[list[WatermarkCase], Field(max_length=10_000, fail_fast=True), Distinct("case")] = Field(
         default_factory=list
     )
 

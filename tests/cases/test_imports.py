@@ -7,6 +7,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from pydantic import ValidationError
 from sqlalchemy import func, select
 
 from app.db import database
@@ -18,6 +19,7 @@ from app.models.notifications import Notification
 from app.models.staff import Role
 from app.models.tasks import Task
 from app.models.webhooks import WebhookDelivery
+from app.schemas.cases import MOST, CaseDocument
 from app.services.verification_hazards import breaches_of
 from tests.cases.papers import Json, elsewhere, lasting, long_case, paper, sealed, spoiled
 from tests.factories import Person, make_staff
@@ -227,6 +229,14 @@ async def test_another_version_is_refused(story: Story, admin: Person, original:
     refused = problem(await send(story, admin, original | {"format": "jincai-case/2"}), 422, "invalid_input")
     assert [loc for loc, _ in complaints(refused)] == ["body.format"]
     assert (await send(story, admin, original | {"more": 1})).status_code == 422
+
+
+def test_thousands_of_malformed_parts_are_not_all_listed() -> None:
+    """To name each field of each of them would take a second, and nobody is shown more than fifty."""
+    document: Json = {name: [{}] * most for name, most in MOST.items()}
+    with pytest.raises(ValidationError) as refused:
+        CaseDocument.model_validate(document)
+    assert refused.value.error_count() < 100
 
 
 async def test_ids_of_another_case_are_refused(story: Story, admin: Person, original: Json) -> None:
