@@ -2,6 +2,7 @@
 
 import csv
 import io
+import threading
 import zipfile
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -173,6 +174,33 @@ async def test_more_rows_than_a_page(client: httpx.AsyncClient, monkeypatch: pyt
     story = await begin(client)
     filed = [str((await story.file())["id"]) for _ in range(5)]
     assert [row[0] for row in await _rows(story, story.manager)] == filed
+
+
+@pytest.mark.parametrize("format_", ["csv", "xlsx"])
+async def test_nobody_waits_while_it_is_written(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, format_: str
+) -> None:
+    """A page of a workbook takes long enough to be noticed by everybody whom this process serves."""
+    kind: type[hazard_exports._Csv] | type[hazard_exports._Xlsx]
+    kind = hazard_exports._Csv if format_ == "csv" else hazard_exports._Xlsx
+    threads: list[tuple[str, int]] = []
+
+    def watched(name: str) -> None:
+        real = getattr(kind, name)
+
+        def work(*arguments: object) -> object:
+            threads.append((name, threading.get_ident()))
+            return real(*arguments)
+
+        monkeypatch.setattr(kind, name, work)
+
+    watched("write")
+    watched("finish")
+    story = await begin(client)
+    filed = [str((await story.file())["id"]) for _ in range(2)]
+    assert [row[0] for row in await _rows(story, story.manager, format=format_)] == filed
+    elsewhere = [name for name, thread in threads if thread != threading.get_ident()]
+    assert elsewhere == ["write", "finish"]
 
 
 async def test_nobody_is_named(client: httpx.AsyncClient) -> None:
