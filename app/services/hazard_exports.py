@@ -101,9 +101,10 @@ async def read(session: AsyncSession, caller: Caller, export_id: UUID) -> Hazard
     return export
 
 
-async def download(session: AsyncSession, caller: Caller, export_id: UUID) -> tuple[HazardExport, bytes]:
-    """The finished file."""
-    export = await read(session, caller, export_id)
+async def download(caller: Caller, export_id: UUID) -> tuple[HazardExport, bytes]:
+    """The finished file. No connection waits for the storage."""
+    async with database.reading() as session:
+        export = await read(session, caller, export_id)
     if export.storage_key is None or export.expires_at is None or export.expires_at < clock.now():
         raise ExportNotReady
     return export, await outside.storage.get(export.storage_key)

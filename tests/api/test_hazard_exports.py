@@ -29,6 +29,7 @@ from app.outside import outside
 from app.services import hazard_exports
 from tests.factories import Person, make_staff
 from tests.residents import tell_everything
+from tests.stalled import keeps_no_connection
 from tests.stories import Json, Story, begin, change, complaints, problem, work_off
 
 S = HazardStatus
@@ -271,6 +272,13 @@ async def test_whoever_lost_the_role_meanwhile_gets_an_empty_file(client: httpx.
     async with database.reading() as session:
         export = await session.get_one(HazardExport, UUID(asked["id"]))
     assert (export.status, export.rows_total) == ("done", 0)
+
+
+async def test_a_slow_storage_stops_nobody_else_who_reads(client: httpx.AsyncClient) -> None:
+    story = await begin(client)
+    path = f"{EXPORTS}/{(await _asked(story, story.manager))['id']}/file"
+    await work_off(hazard_exports.TASK)
+    assert await keeps_no_connection(lambda: client.get(path, headers=story.manager.headers))
 
 
 async def test_a_file_is_gone_after_a_day(client: httpx.AsyncClient) -> None:
