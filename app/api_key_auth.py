@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import hmac
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from uuid import UUID
 
+import structlog
 from sqlalchemy import select, update
 
 from app import api_key_format, clock
@@ -18,6 +19,7 @@ from app.auth import Caller
 from app.db import database, insert
 from app.errors import Forbidden, Unauthenticated, Unavailable
 from app.keys import keyring
+from app.leases import describe
 from app.models.api_keys import ApiKey, ApiKeyUse
 from app.models.sessions import PrincipalKind
 from app.signals import signals
@@ -25,6 +27,7 @@ from app.signals import signals
 _CACHE_SECONDS = 0.5
 _CACHE_SIZE = 1_000
 _FLUSH_SECONDS = 5.0
+_log = structlog.get_logger("keys")
 
 
 class AddressNotAllowed(Forbidden):
@@ -48,10 +51,18 @@ class Uses:
         self._counts[key_id] += 1
 
     async def flush(self) -> None:
-        """Add what was counted to the day's rows."""
+        """Add what was counted to the day's rows; what a database that is away does not take is kept for the next time."""
         counts, self._counts = self._counts, defaultdict(int)
         if not counts:
             return
+        try:
+            await self._add(counts)
+        except (Unavailable, asyncio.CancelledError):
+            for key_id, requests in counts.items():
+                self._counts[key_id] += requests
+            raise
+
+    async def _add(self, counts: Mapping[UUID, int]) -> None:
         now, day = clock.now(), clock.today()
         async with database.transaction() as session:
             for key_id, requests in sorted(counts.items()):
@@ -81,8 +92,12 @@ async def counting() -> AsyncIterator[None]:
 async def _write_down() -> None:
     while True:
         await asyncio.sleep(_FLUSH_SECONDS)
-        with contextlib.suppress(Unavailable):
+        try:
             await uses.flush()
+        except Unavailable:
+            continue
+        except Exception as failure:
+            _log.error("key_uses_lost", error=describe(failure))
 
 
 @dataclass(frozen=True, slots=True)

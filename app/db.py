@@ -7,7 +7,7 @@ from pathlib import Path
 
 import asyncpg
 import orjson
-from sqlalchemy import Table, event
+from sqlalchemy import ColumnElement, Table, event, select
 from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
@@ -23,6 +23,7 @@ from app import writes
 from app.errors import Unavailable
 from app.hot import Hot, R, Values
 from app.lanes import LANE, Gate, Lane, Lanes, Postgres, Sqlite
+from app.models.base import Entity
 from app.settings import Settings, settings
 from app.signals import signals
 
@@ -123,6 +124,12 @@ def signal_after_commit(session: AsyncSession, topic: str) -> None:
 def insert(table: type[DeclarativeBase] | Table) -> SqliteInsert | PostgresInsert:
     """An INSERT that knows ON CONFLICT, in the dialect of the database in use."""
     return sqlite_insert(table) if settings.is_sqlite else postgres_insert(table)
+
+
+def among(model: type[Entity], *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Of an UPDATE: the rows that fit, locked in id order, so that two that meet wait for each other in one direction."""
+    fitting = select(model.id).where(*conditions).order_by(model.id).with_for_update(key_share=True)
+    return model.id.in_(select(fitting.cte("fitting").c.id))
 
 
 def sqlite_has_wal_bug() -> bool:

@@ -43,7 +43,8 @@ class Signals:
         event = asyncio.Event()
         self._waiting[topic].add(event)
         try:
-            await asyncio.wait_for(event.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await event.wait()
         except TimeoutError:
             return False
         finally:
@@ -84,7 +85,8 @@ class Signals:
         await connection.add_listener(_CHANNEL, lambda *heard: self._deliver(cast(str, heard[3])))
         while not closed.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(closed.wait(), _ALIVE_SECONDS)
+                async with asyncio.timeout(_ALIVE_SECONDS):
+                    await closed.wait()
             # A connection whose other end has vanished is never told so: it has to ask.
             await connection.execute("SELECT 1")
 

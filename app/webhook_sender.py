@@ -156,7 +156,8 @@ class Sender:
     async def _rest(self) -> None:
         """Until something was queued or sent, but no longer than until a failed one may be due again."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), min(_IDLE_SECONDS, settings.webhook_waits[0]))
+            async with asyncio.timeout(min(_IDLE_SECONDS, settings.webhook_waits[0])):
+                await self._wake.wait()
         await asyncio.sleep(_BATCH_SECONDS)
 
 

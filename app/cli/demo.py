@@ -280,7 +280,8 @@ class _Tale:
         async with self._listening("hazard.called", called) as heard:
             await step()
             with suppress(TimeoutError):
-                await asyncio.wait_for(called.wait(), _WAIT_SECONDS)
+                async with asyncio.timeout(_WAIT_SECONDS):
+                    await called.wait()
         if not called.is_set():
             stop(f"the live stream did not tell of the call; it told of: {', '.join(heard) or 'nothing'}")
         self._note(f"Live, on the reporter's phone: {', '.join(heard)}")
@@ -304,7 +305,8 @@ class _Tale:
         following = asyncio.create_task(follow())
         try:
             with suppress(TimeoutError):
-                await asyncio.wait_for(opened.wait(), _WAIT_SECONDS)
+                async with asyncio.timeout(_WAIT_SECONDS):
+                    await opened.wait()
             yield heard
         finally:
             following.cancel()

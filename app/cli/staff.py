@@ -16,7 +16,7 @@ from app.models.organisations import Organisation
 from app.models.regions import Region
 from app.models.staff import Grant, Role, Staff
 from app.schemas.staff import GrantCreate, GrantRead, StaffCreate, StaffCreated
-from app.services import grants, staff
+from app.services import credentials, grants, staff
 
 commands = typer.Typer(no_args_is_help=True)
 
@@ -73,6 +73,7 @@ def _prepare() -> None:
 async def _add(
     username: str, name: str, role: Role, region: str | None, organisation: str | None
 ) -> StaffCreated:
+    password = await credentials.new_password()
     async with database.transaction() as session:
         region_id, organisation_id = await _scope(session, region, organisation)
         try:
@@ -85,7 +86,7 @@ async def _add(
             )
         except ValidationError as refused:
             stop(*(f"{error['loc'][0]}: {error['msg']}" for error in refused.errors(include_input=False)))
-        return await staff.create(session, SYSTEM, order)
+        return await staff.create(session, SYSTEM, order, password)
 
 
 async def _grant(username: str, role: Role, region: str | None, organisation: str | None) -> GrantRead:

@@ -8,6 +8,7 @@ from app.deps import CurrentCaller, ReadSession
 from app.operation import Operation
 from app.pagination import CursorParameter, Limit
 from app.schemas.sync import Feed
+from app.schemas.webhooks import EventType
 from app.services import feed
 
 router = APIRouter(prefix="/v1/events", tags=["district"], route_class=Operation)
@@ -18,7 +19,7 @@ async def list_events(
     caller: CurrentCaller,
     session: ReadSession,
     types: Annotated[
-        list[str] | None,
+        list[EventType] | None,
         Query(alias="type", max_length=20, description="`hazard.filed`, or `hazard.` for all of a kind."),
     ] = None,
     limit: Limit = 20,

@@ -33,9 +33,9 @@ async def read_hazard_export(export_id: UUID, caller: CurrentCaller, session: Re
 
 
 @router.get("/{export_id}/file", response_class=Response, responses=_FILES)
-async def download_hazard_export(export_id: UUID, caller: CurrentCaller, session: ReadSession) -> Response:
+async def download_hazard_export(export_id: UUID, caller: CurrentCaller) -> Response:
     """The finished file, for a day."""
-    export, data = await hazard_exports.download(session, caller, export_id)
+    export, data = await hazard_exports.download(caller, export_id)
     name = f"hazards-{export.created_at:%Y%m%d}.{export.format}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return Response(data, media_type=hazard_exports.CONTENT_TYPES[export.format], headers=headers)

@@ -91,10 +91,9 @@ async def read_media(media_id: UUID, caller: CurrentCaller, session: ReadSession
 async def download_media(
     media_id: UUID,
     rendition: Literal["main", "thumbnail"],
-    session: ReadSession,
     expires: Annotated[int, Query(ge=0, le=2**53)],
     signature: Annotated[str, Query(max_length=200)],
 ) -> Response:
     """The picture behind a signed link. The link is the permission; it ends after a few minutes."""
-    data = await media.download(session, media_id, rendition, expires, signature)
+    data = await media.download(media_id, rendition, expires, signature)
     return Response(data, media_type=media.CONTENT_TYPE, headers=_FILE_HEADERS)

@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Body, Query
+from fastapi import APIRouter, Body, Depends, Query
 
 from app.deps import CurrentCaller, ReadSession, Session
 from app.models.staff import Role, StaffStatus
@@ -21,9 +21,12 @@ from app.schemas.staff import (
     StaffRead,
     TemporaryPassword,
 )
-from app.services import grants, staff
+from app.services import credentials, grants, staff
 
 router = APIRouter(prefix="/v1/staff", tags=["staff"], route_class=Operation)
+
+# Asked for before the session: a hash takes its time.
+FreshPassword = Annotated[credentials.NewPassword, Depends(credentials.new_password)]
 
 
 @router.get("")
@@ -40,9 +43,11 @@ async def list_staff(
 
 
 @router.post("", status_code=201)
-async def create_staff(body: StaffCreate, caller: CurrentCaller, session: Session) -> StaffCreated:
+async def create_staff(
+    body: StaffCreate, password: FreshPassword, caller: CurrentCaller, session: Session
+) -> StaffCreated:
     """Take somebody on with a first role below yours, inside your region. The temporary password is shown once."""
-    return await staff.create(session, caller, body)
+    return await staff.create(session, caller, body, password)
 
 
 @router.get("/{staff_id}")
@@ -66,12 +71,13 @@ async def enable_staff(staff_id: UUID, caller: CurrentCaller, session: Session) 
 @router.post("/{staff_id}/reset-password")
 async def reset_staff_password(
     staff_id: UUID,
+    password: FreshPassword,
     caller: CurrentCaller,
     session: Session,
     body: Annotated[PasswordReset, Body()] = PasswordReset(),  # noqa: B008 - read only
 ) -> TemporaryPassword:
     """A temporary password for somebody who forgot theirs, shown once. Their sessions end at once."""
-    return await staff.reset_password(session, caller, staff_id, body)
+    return await staff.reset_password(session, caller, staff_id, body, password)
 
 
 @router.post("/{staff_id}/hand-over")

@@ -12,6 +12,7 @@ from app.outside import outside
 from app.pagination import CursorParameter, Limit
 from app.schemas.base import Page
 from app.schemas.webhooks import (
+    EventType,
     WebhookDeliveryDetail,
     WebhookDeliveryRead,
     WebhookEndpointCreate,
@@ -135,7 +136,9 @@ async def list_webhook_deliveries(
     status: DeliveryStatus | None = None,
     event_id: UUID | None = None,
     subject_id: UUID | None = None,
-    type_: Annotated[str | None, Query(alias="type", max_length=81)] = None,
+    type_: Annotated[
+        EventType | None, Query(alias="type", description="`hazard.filed`, or `hazard.` for all of a kind.")
+    ] = None,
     limit: Limit = 20,
     cursor: CursorParameter = None,
 ) -> Page[WebhookDeliveryRead]:

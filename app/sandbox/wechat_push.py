@@ -104,7 +104,8 @@ class Pusher:
         for attempt in range(1, _ATTEMPTS + 1):
             url, body = self._envelope(self._url, text, openid, str(now))
             try:
-                answer = await asyncio.wait_for(self._deliver(url, body), _ATTEMPT_SECONDS)
+                async with asyncio.timeout(_ATTEMPT_SECONDS):
+                    answer = await self._deliver(url, body)
                 accepted = answer.strip() in ("", "success")
             except OSError as failure:
                 answer, accepted = str(failure) or type(failure).__name__, False

@@ -26,9 +26,11 @@ class ApiKeyCreate(Strict):
     """What the key is for, where it counts and from which addresses. No addresses means from anywhere."""
 
     name: ShortText
-    scopes: Annotated[Distinct[Annotated[ApiScope, Field(strict=False)]], Field(min_length=1, max_length=10)]
+    scopes: Annotated[
+        list[Annotated[ApiScope, Field(strict=False)]], Field(min_length=1, max_length=10), Distinct()
+    ]
     region_id: Annotated[UUID, Field(strict=False)]
-    addresses: Annotated[list[Network], Field(max_length=50)] = Field(default_factory=list)
+    addresses: Annotated[list[Network], Field(max_length=50), Distinct()] = Field(default_factory=list)
     expires_at: Moment | None = None
     rate_limit: (
         Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,5}/(second|minute|hour|day)$")] | None

@@ -3,7 +3,8 @@
 import re
 import unicodedata
 from datetime import datetime
-from typing import Annotated, Generic, Literal, TypeVar
+from operator import attrgetter
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -12,9 +13,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     StringConstraints,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from app.geo import Point, gcj02_from_wgs84
 
@@ -93,15 +96,32 @@ Moment = Annotated[
 ]
 
 
-def _distinct(items: list[T]) -> list[T]:
-    for item in items:
-        if items.count(item) > 1:
-            english, chinese = "names {name} twice", f"重复列出 {item}"
-            raise PydanticCustomError("named_twice", english, {"name": str(item), "zh": chinese})
-    return items
+class Distinct:
+    """Marks a list that names nothing twice; `by`: fields that no two of its items share. It stands behind the length."""
+
+    def __init__(self, *by: str) -> None:
+        self._key = attrgetter(*by) if by else None
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """The check, after that of the list itself."""
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """What JSON Schema can say of it."""
+        return handler(schema) | {"uniqueItems": True}
+
+    def _checked(self, items: list[T]) -> list[T]:
+        seen = set()
+        for key in map(self._key, items) if self._key else items:
+            if key in seen:
+                english, chinese = "names {name} twice", f"重复列出 {key}"
+                raise PydanticCustomError("named_twice", english, {"name": str(key), "zh": chinese})
+            seen.add(key)
+        return items
 
 
-Distinct = Annotated[list[T], AfterValidator(_distinct), Field(json_schema_extra={"uniqueItems": True})]
 Longitude = Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False)]
 Latitude = Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)]
 

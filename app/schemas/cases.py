@@ -26,7 +26,7 @@ MOST: Mapping[str, int] = {
     "events": 20_000,
     "media": 1_000,
 }
-"""How much of everything one document may hold."""
+"""How much of everything one document may hold. Of each list the first that is malformed ends the look at it."""
 
 
 def _utc(moment: datetime) -> datetime:
@@ -197,11 +197,11 @@ class CaseDocument(Strict):
     consent_basis: LongText | None
     internal_comments: Annotated[bool, Field(description="Whether notes among staff are in it.")]
     case: CaseFacts
-    assignments: Annotated[list[CaseAssignment], Field(max_length=MOST["assignments"])]
-    deadlines: Annotated[list[CaseDeadline], Field(max_length=MOST["deadlines"])]
-    comments: Annotated[list[CaseComment], Field(max_length=MOST["comments"])]
-    events: Annotated[list[CaseEvent], Field(min_length=1, max_length=MOST["events"])]
-    media: Annotated[list[CaseMedia], Field(max_length=MOST["media"])]
+    assignments: Annotated[list[CaseAssignment], Field(max_length=MOST["assignments"], fail_fast=True)]
+    deadlines: Annotated[list[CaseDeadline], Field(max_length=MOST["deadlines"], fail_fast=True)]
+    comments: Annotated[list[CaseComment], Field(max_length=MOST["comments"], fail_fast=True)]
+    events: Annotated[list[CaseEvent], Field(min_length=1, max_length=MOST["events"], fail_fast=True)]
+    media: Annotated[list[CaseMedia], Field(max_length=MOST["media"], fail_fast=True)]
     digest: Sha256
 
     def computed_digest(self) -> str:

@@ -7,7 +7,7 @@ from pydantic import AwareDatetime, Field
 
 from app.models.hazard_exports import ExportFormat, ExportStatus
 from app.models.hazards import HazardStatus
-from app.schemas.base import LongText, Moment, Read, Strict
+from app.schemas.base import Distinct, LongText, Moment, Read, Strict
 from app.schemas.hazards import Id
 
 
@@ -16,7 +16,9 @@ class HazardExportCreate(Strict):
 
     format: Annotated[ExportFormat, Field(strict=False)]
     reason: LongText
-    statuses: list[Annotated[HazardStatus, Field(strict=False)]] = Field(default_factory=list, max_length=9)
+    statuses: Annotated[
+        list[Annotated[HazardStatus, Field(strict=False)]], Field(max_length=9), Distinct()
+    ] = Field(default_factory=list)
     category: Annotated[str, Field(max_length=40)] | None = None
     region_id: Id | None = None
     filed_from: Moment | None = None

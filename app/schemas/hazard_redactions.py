@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from app.schemas.base import Strict
+from app.schemas.base import Distinct, Strict
 from app.schemas.hazards import Id
 
 
@@ -24,8 +24,8 @@ class HazardRedact(Strict):
     description: bool = False
     address: bool = False
     rating_comment: bool = False
-    comment_ids: Annotated[list[Id], Field(max_length=50)] = Field(default_factory=list)
-    media_ids: Annotated[list[Id], Field(max_length=50)] = Field(default_factory=list)
+    comment_ids: Annotated[list[Id], Field(max_length=50), Distinct()] = Field(default_factory=list)
+    media_ids: Annotated[list[Id], Field(max_length=50), Distinct()] = Field(default_factory=list)
     hide: bool = False
     reason: Annotated[RedactionReason, Field(strict=False)]
 

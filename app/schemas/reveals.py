@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, Field, StringConstraints
 
 from app.models.staff import Role
-from app.schemas.base import Pasted, Printable, Read, Strict
+from app.schemas.base import Distinct, Pasted, Printable, Read, Strict
 
 
 class RevealField(StrEnum):
@@ -38,7 +38,9 @@ Reason = Annotated[
 class ResidentReveal(Strict):
     """What is needed, and why."""
 
-    fields: Annotated[list[Annotated[RevealField, Field(strict=False)]], Field(min_length=1, max_length=4)]
+    fields: Annotated[
+        list[Annotated[RevealField, Field(strict=False)]], Field(min_length=1, max_length=4), Distinct()
+    ]
     reason: Reason
 
     model_config = {
@@ -49,7 +51,9 @@ class ResidentReveal(Strict):
 class ReporterReveal(Strict):
     """What is needed, and why."""
 
-    fields: Annotated[list[Annotated[ReporterField, Field(strict=False)]], Field(min_length=1, max_length=2)]
+    fields: Annotated[
+        list[Annotated[ReporterField, Field(strict=False)]], Field(min_length=1, max_length=2), Distinct()
+    ]
     reason: Reason
 
     model_config = {

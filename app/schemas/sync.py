@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from app.models.hazard_results import HazardOutcome
 from app.models.sync import InboundStatus, MappingKind
-from app.schemas.base import Coordinates, LongText, Moment, Read, ShortText, Strict
+from app.schemas.base import Coordinates, Distinct, LongText, Moment, Read, ShortText, Strict
 
 
 def _written_out(value: object) -> object:
@@ -181,14 +181,16 @@ class WatermarkCommunity(Strict):
     region_code: Code
     count: Annotated[int, Field(ge=0)]
     checksum: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-    cases: Annotated[list[WatermarkCase], Field(max_length=10_000)] = Field(default_factory=list)
+    cases: Annotated[list[WatermarkCase], Field(max_length=10_000, fail_fast=True), Distinct("case")] = Field(
+        default_factory=list
+    )
 
 
 class Watermarks(Strict):
     """Their numbers of one business day (Asia/Shanghai, by the time of filing)."""
 
     day: Day
-    communities: Annotated[list[WatermarkCommunity], Field(max_length=500)]
+    communities: Annotated[list[WatermarkCommunity], Field(max_length=500), Distinct("region_code")]
 
     model_config = {
         "json_schema_extra": {

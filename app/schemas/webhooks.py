@@ -31,8 +31,9 @@ class _Receiver(Strict):
     name: ShortText
     url: Url
     event_types: Annotated[
-        Distinct[EventType],
+        list[EventType],
         Field(min_length=1, max_length=50, description="`hazard.filed`, or `hazard.` for all of a kind."),
+        Distinct(),
     ]
     payload: Annotated[PayloadKind, Field(strict=False)] = PayloadKind.THIN
     consent_basis: Annotated[

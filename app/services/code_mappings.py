@@ -1,17 +1,17 @@
 """How the district's codes translate into ours, and what is wrong with the table."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import events
 from app.auth import Caller
-from app.errors import InvalidInput
+from app.errors import FieldError, InvalidInput
 from app.models.hazard_categories import HazardCategory
 from app.models.regions import Region, RegionLevel
 from app.models.sync import CodeMapping, InboundEvent, InboundStatus, MappingKind
-from app.schemas.sync import MappingDrift, MappingRead, Mappings, MappingsWrite
+from app.schemas.sync import MappingDrift, MappingRead, Mappings, MappingsWrite, MappingWrite
 
 UNMAPPED = "unmapped "
 
@@ -57,14 +57,24 @@ async def read(session: AsyncSession) -> Mappings:
 
 async def replace(session: AsyncSession, caller: Caller, body: MappingsWrite) -> Mappings:
     """A whole new table. What was parked for want of a code is looked at again."""
-    keys = [(mapping.kind, mapping.theirs) for mapping in body.mappings]
-    if len(set(keys)) != len(keys):
-        raise RepeatedCode
+    repeated = list(_repeated(body.mappings))
+    if repeated:
+        raise RepeatedCode(fields=repeated)
     await session.execute(delete(CodeMapping))
     if body.mappings:
         await session.execute(insert(CodeMapping), [mapping.model_dump() for mapping in body.mappings])
-    events.record_access(session, caller, "code_mappings.replaced", payload={"mappings": len(keys)})
+    events.record_access(session, caller, "code_mappings.replaced", payload={"mappings": len(body.mappings)})
     return await read(session)
+
+
+def _repeated(mappings: Iterable[MappingWrite]) -> Iterator[FieldError]:
+    seen = set()
+    for index, mapping in enumerate(mappings):
+        key = (mapping.kind, mapping.theirs)
+        if key in seen:
+            loc = ("body", "mappings", index, "theirs")
+            yield FieldError(loc, RepeatedCode.code, "is mapped before", "已在前面映射")
+        seen.add(key)
 
 
 async def _drift(session: AsyncSession, items: list[MappingRead]) -> MappingDrift:

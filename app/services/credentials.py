@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from dataclasses import dataclass
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -31,9 +32,18 @@ class NoTotpPending(Conflict):
     title_en, title_zh = "Start the enrolment first", "请先发起动态口令绑定"
 
 
-def temporary_password() -> str:
-    """Twenty random characters (98 bits) to be read out to somebody."""
-    return "-".join("".join(secrets.choice(_ALPHABET) for _ in range(_GROUP)) for _ in range(_GROUPS))
+@dataclass(frozen=True, slots=True)
+class NewPassword:
+    """What is read out to somebody, and what is stored of it."""
+
+    text: str
+    hash: str
+
+
+async def new_password() -> NewPassword:
+    """Twenty random characters (98 bits). Asked for before a transaction is open, where others would wait for the hash."""
+    text = "-".join("".join(secrets.choice(_ALPHABET) for _ in range(_GROUP)) for _ in range(_GROUPS))
+    return NewPassword(text, await hashing.hash(text))
 
 
 async def spend_second_factor(session: AsyncSession, caller: Caller, staff: Staff, code: str) -> bool:

@@ -1,13 +1,13 @@
 """The feed of events: what happened, in the order of commits, for systems that keep a copy."""
 
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import pagination
 from app.auth import Caller
 from app.models.events import Audience, Event
 from app.schemas.sync import Feed, FeedEvent
-from app.services import scopes
+from app.services import filters, scopes
 
 _LIST = "list_events"
 _SHOWN = (Audience.PUBLIC, Audience.PARTIES, Audience.STAFF)
@@ -24,7 +24,7 @@ async def page(
         scopes.within(Event.region_id, caller.scope(_LIST)),
     )
     if types:
-        query = query.where(or_(*(_is_of(kind) for kind in types)))
+        query = query.where(or_(*(filters.is_of(Event.type, kind) for kind in types)))
     rows = list(await session.scalars(query.order_by(Event.position).limit(limit + 1)))
     shown = rows[:limit]
     last = shown[-1].position if shown else after
@@ -49,11 +49,3 @@ def describe(event: Event) -> FeedEvent:
         occurred_at=event.occurred_at,
         data=event.payload,
     )
-
-
-def _is_of(kind: str) -> ColumnElement[bool]:
-    """`hazard.filed` is itself, `hazard.` is everything that begins with it."""
-    if not kind.endswith("."):
-        return Event.type == kind
-    # LIKE takes no notice of case on SQLite.
-    return func.substr(Event.type, 1, len(kind)) == kind

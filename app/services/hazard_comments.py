@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import clock, events, outbox, pagination
 from app.auth import Caller
+from app.db import among
 from app.errors import Forbidden, NotFound
 from app.ids import new_id
 from app.keys import seal, unseal
@@ -103,7 +104,10 @@ def readable_by(caller: Caller) -> ColumnElement[bool]:
 async def move(session: AsyncSession, hazard: Hazard, primary: Hazard) -> None:
     """Updates of a duplicate follow it into the other hazard."""
     await session.execute(
-        update(HazardComment).where(HazardComment.hazard_id == hazard.id).values(hazard_id=primary.id)
+        update(HazardComment)
+        .where(among(HazardComment, HazardComment.hazard_id == hazard.id))
+        .values(hazard_id=primary.id)
+        .execution_options(synchronize_session=False)
     )
 
 

@@ -17,7 +17,7 @@ from app.masking import scrub
 from app.models.events import Audience, Event
 from app.models.hazards import Hazard, HazardStatus, PublicState
 from app.models.regions import RegionAncestor
-from app.services import hazard_access, hazard_categories
+from app.services import filters, hazard_access, hazard_categories
 from app.services.hazard_lists import box_holds
 from app.settings import settings
 
@@ -53,6 +53,8 @@ class Wanted:
 
 async def render(session: AsyncSession, wanted: Wanted, language: Language) -> bytes:
     """One page, the newest reports first."""
+    await filters.require_category(session, wanted.category, ("query", "category"))
+    await filters.require_region(session, wanted.region_id)
     query = select(Hazard).where(hazard_access.public(), *_conditions(wanted))
     last = pagination.decode_id(_LIST, wanted.cursor)
     if last is not None:

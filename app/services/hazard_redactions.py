@@ -67,6 +67,7 @@ async def _erase_comments(session: AsyncSession, hazard: Hazard, comment_ids: li
             HazardComment.hazard_id == hazard.id,
             HazardComment.hidden_at.is_(None),
         )
+        .order_by(HazardComment.id)
         .with_for_update()
     )
     found = {row.id: row for row in rows}
@@ -80,6 +81,7 @@ async def _erase_media(session: AsyncSession, hazard: Hazard, media_ids: list[UU
     rows = await session.scalars(
         select(Media)
         .where(Media.id.in_(media_ids), Media.subject_id == hazard.id, Media.erased_at.is_(None))
+        .order_by(Media.id)
         .with_for_update()
     )
     found = {row.id: row for row in rows}

@@ -120,14 +120,16 @@ async def read(session: AsyncSession, caller: Caller, media_id: UUID) -> MediaRe
     return describe(media)
 
 
-async def download(
-    session: AsyncSession, media_id: UUID, rendition: str, expires: int, signature: str
-) -> bytes:
-    """The bytes behind a signed link; 404 when it is edited, expired, or the picture is gone."""
+async def download(media_id: UUID, rendition: str, expires: int, signature: str) -> bytes:
+    """The bytes behind a signed link; 404 when it is edited, expired, or the picture is gone.
+
+    No connection waits for the storage, or a slow one would stop everybody who reads.
+    """
     payload = (str(media_id) + _meant(rendition, expires)).encode()
     if not keyring.mac_ok(_LABEL, payload, signature) or expires < clock.timestamp():
         raise NotFound
-    media = await session.get(Media, media_id)
+    async with database.reading() as session:
+        media = await session.get(Media, media_id)
     if media is None or media.erased_at is not None:
         raise NotFound
     return await outside.storage.get(media.storage_key if rendition == "main" else media.thumbnail_key)

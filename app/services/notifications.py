@@ -231,15 +231,22 @@ async def _circles(session: AsyncSession, hazards: Sequence[Hazard]) -> dict[tup
     """Who belongs to which circle of which hazard now; `LEVEL` is the circle of the level that has to act."""
     by_place = await _by_place(session, {hazard.region_id for hazard in hazards})
     officers = await _officers(session, [hazard.id for hazard in hazards])
+    handlers = await _at_work(session, {hazard.handler_id for hazard in hazards if hazard.handler_id})
     circles: dict[tuple[UUID, _Circle], set[UUID]] = defaultdict(set)
     for hazard in hazards:
         for circle, role in _ROLE.items():
             circles[hazard.id, circle] = by_place[hazard.region_id, role]
         circles[hazard.id, _Circle.OFFICERS] = officers[hazard.id]
-        circles[hazard.id, _Circle.HANDLER] = {hazard.handler_id} if hazard.handler_id else set()
+        circles[hazard.id, _Circle.HANDLER] = handlers & {hazard.handler_id}
         if hazard.level is not None:
             circles[hazard.id, _Circle.LEVEL] = circles[hazard.id, _LEVEL_CIRCLE[hazard.level]]
     return circles
+
+
+async def _at_work(session: AsyncSession, staff_ids: Collection[UUID]) -> set[UUID]:
+    """Those who can sign in: not who was let go, nor whoever stands for the handler of an imported case."""
+    active = select(Staff.id).where(Staff.id.in_(staff_ids), Staff.status == StaffStatus.ACTIVE)
+    return set(await session.scalars(active))
 
 
 async def _by_place(

@@ -10,6 +10,7 @@ from app.models.organisations import Organisation
 from app.models.regions import RegionAncestor
 from app.schemas.base import Page
 from app.schemas.organisations import OrganisationRead
+from app.services import filters
 
 _LIST = "list_organisations"
 
@@ -18,6 +19,7 @@ async def page(
     session: AsyncSession, region_id: UUID | None, limit: int, cursor: str | None
 ) -> Page[OrganisationRead]:
     """Organisations in use, in the order of their codes; of `region_id` those that serve it."""
+    await filters.require_region(session, region_id)
     query = select(Organisation).where(Organisation.active).order_by(Organisation.code)
     if region_id is not None:
         above = select(RegionAncestor.ancestor_id).where(RegionAncestor.region_id == region_id)

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app import clock, idempotency, outbox
 from app.auth import SYSTEM, Caller
 from app.crypto import normalise_id_number, normalise_name, normalise_phone
-from app.db import database
+from app.db import among, database
 from app.errors import InvalidInput, Unauthenticated
 from app.keys import seal, unseal, vault
 from app.leases import Lease
@@ -66,9 +66,12 @@ async def delete_me(session: AsyncSession, caller: Caller) -> None:
         return
     now = clock.now()
     await sessions.end_all(session, PrincipalKind.RESIDENT, resident.id)
-    await _erase_traces(session, caller, resident.id, now)
+    await _leave_places(session, caller, resident.id, now)
     residents.record(session, caller, resident, "resident.deleted")
     resident.erase(now)
+    # This waits for everybody who refers to the row, as a merge does with its supporters, and a merge goes on to comments.
+    await session.flush()
+    await _erase_traces(session, resident.id, now)
     # Their own requests waited for this, or this for them; what the worker writes for them, a notification say, did not.
     await outbox.enqueue(
         session,
@@ -84,7 +87,8 @@ async def erase_stragglers(lease: Lease) -> None:
     async with lease.transaction() as session:
         resident = await residents.lock(session, UUID(str(lease.payload["resident_id"])))
         if resident.deleted_at is not None:
-            await _erase_traces(session, SYSTEM, resident.id, clock.now())
+            await _leave_places(session, SYSTEM, resident.id, clock.now())
+            await _erase_traces(session, resident.id, clock.now())
 
 
 # --- Collecting -------------------------------------------------------------------------------------------------
@@ -137,11 +141,15 @@ def _checked_number(text: str) -> str:
 # --- Erasing ----------------------------------------------------------------------------------------------------
 
 
-async def _erase_traces(session: AsyncSession, caller: Caller, resident_id: UUID, now: datetime) -> None:
-    """All that is personal around the resident's own row. Supports stay: they point to a row that is nobody."""
+async def _leave_places(session: AsyncSession, caller: Caller, resident_id: UUID, now: datetime) -> None:
+    """No home is theirs, no consent and no report any more."""
     await households.end_all(session, caller, resident_id, now)
     await consents.withdraw_all(session, resident_id, now)
     await _forget_reports(session, resident_id)
+
+
+async def _erase_traces(session: AsyncSession, resident_id: UUID, now: datetime) -> None:
+    """What else is personal around the resident's own row. Supports stay: they point to a row that is nobody."""
     await _forget_comments(session, resident_id, now)
     await _erase_unused_pictures(session, resident_id)
     await reveals.forget_reasons(session, resident_id)
@@ -173,14 +181,16 @@ async def _forget_reports(session: AsyncSession, resident_id: UUID) -> None:
 
 
 async def _forget_comments(session: AsyncSession, resident_id: UUID, now: datetime) -> None:
+    theirs = (
+        HazardComment.author_kind == PrincipalKind.RESIDENT,
+        HazardComment.author_id == resident_id,
+        HazardComment.text_sealed.is_not(None),
+    )
     await session.execute(
         update(HazardComment)
-        .where(
-            HazardComment.author_kind == PrincipalKind.RESIDENT,
-            HazardComment.author_id == resident_id,
-            HazardComment.text_sealed.is_not(None),
-        )
+        .where(among(HazardComment, *theirs))
         .values(text_sealed=None, hidden_at=now, public_state=PublicState.HIDDEN)
+        .execution_options(synchronize_session=False)
     )
 
 

@@ -16,6 +16,7 @@ from app.signals import signals
 
 TOPIC = "regions"
 _KEPT_SECONDS = 30.0
+_RENEWAL_SECONDS = 2.0
 
 
 class OutsideDistrict(InvalidInput):
@@ -52,6 +53,9 @@ async def locate(session: AsyncSession, point: Point, loc: tuple[str, ...]) -> P
     """The community of a GCJ-02 point and its grid (else the community again); 422 outside, naming the nearest."""
     index = _held.index
     if index is None or clock.monotonic() >= _held.until:
+        if _held.until:
+            # Nobody has told of a change: until this one is back with a new index, the others go by the old one.
+            _held.until = clock.monotonic() + _RENEWAL_SECONDS
         index = await _load(session)
     found = index.locate(point.lng, point.lat)
     if found is not None:

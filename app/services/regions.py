@@ -2,13 +2,13 @@
 
 from uuid import UUID
 
-from sqlalchemy import Select, delete, insert, select, true, update
+from sqlalchemy import ColumnElement, Select, and_, delete, insert, select, true, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased, defer
 
 from app import events, pagination
 from app.auth import Caller
-from app.db import signal_after_commit
+from app.db import among, signal_after_commit
 from app.errors import Forbidden, NotFound, VersionConflict
 from app.events import Place
 from app.geo import Point
@@ -29,7 +29,7 @@ async def page(
     session: AsyncSession, level: RegionLevel | None, parent_id: UUID | None, limit: int, cursor: str | None
 ) -> Page[RegionSummary]:
     """Regions by level and parent, in the order of their codes."""
-    await filters.require_region(session, parent_id, "parent_id")
+    await filters.require_region(session, parent_id, ("query", "parent_id"))
     query = select(Region).options(defer(Region.polygon, raiseload=True)).order_by(Region.code)
     if level is not None:
         query = query.where(Region.level == level)
@@ -172,25 +172,28 @@ async def _rehang(session: AsyncSession, region_id: UUID, parent_id: UUID) -> No
 
 
 async def _take_along(session: AsyncSession, region_id: UUID) -> None:
-    """Rows of a branch that changed its community follow it. Events stay: they say where something happened."""
+    """Rows of a branch that changed its community follow it. Events stay: they say where something happened.
+
+    Homes before hazards, like a resident who leaves.
+    """
     community_id = await _community_of(session, region_id)
     if community_id is None:
         return
     below = _below(region_id)
-    for table in (Hazard, Household):
+    hazards = select(Hazard.id).where(Hazard.region_id.in_(below))
+    of_hazards = and_(Media.subject_kind == Hazard.__tablename__, Media.subject_id.in_(hazards))
+    branch: tuple[tuple[type[Household | Hazard | Media], ColumnElement[bool]], ...] = (
+        (Household, Household.region_id.in_(below)),
+        (Hazard, Hazard.region_id.in_(below)),
+        (Media, of_hazards),
+    )
+    for table, there in branch:
         await session.execute(
             update(table)
-            .where(table.region_id.in_(below))
+            .where(among(table, there, table.community_id.is_distinct_from(community_id)))
             .values(community_id=community_id)
             .execution_options(synchronize_session=False)
         )
-    hazards = select(Hazard.id).where(Hazard.region_id.in_(below))
-    await session.execute(
-        update(Media)
-        .where(Media.subject_kind == Hazard.__tablename__, Media.subject_id.in_(hazards))
-        .values(community_id=community_id)
-        .execution_options(synchronize_session=False)
-    )
 
 
 def _below(region_id: UUID) -> Select[UUID]:

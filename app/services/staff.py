@@ -17,7 +17,6 @@ from app.models.base import JsonObject
 from app.models.events import Audience
 from app.models.sessions import PrincipalKind
 from app.models.staff import Grant, RecoveryCode, Role, Staff, StaffStatus
-from app.passwords import hashing
 from app.policy import GRANTERS, Duty
 from app.schemas.base import Page
 from app.schemas.staff import (
@@ -98,32 +97,38 @@ async def read(session: AsyncSession, caller: Caller, staff_id: UUID) -> StaffRe
     return await _read(session, caller, staff)
 
 
-async def create(session: AsyncSession, caller: Caller, order: StaffCreate) -> StaffCreated:
+async def create(
+    session: AsyncSession, caller: Caller, order: StaffCreate, password: credentials.NewPassword
+) -> StaffCreated:
     """Take somebody on with a first role, and a password that must be changed at the first sign-in."""
     target = await grants.target_of(session, order)
     await staff_access.require_grantable(session, caller, order.role, target.place)
-    staff, password = await add(session, caller, order.username, order.display_name, target.place)
+    staff = await add(session, caller, order.username, order.display_name, password, target.place)
     await grants.give(session, caller, staff, order)
     idempotency.mask_when_replayed(session, "temporary_password")
     shown = await _read(session, caller, staff)
-    return StaffCreated(**shown.model_dump(), temporary_password=password)
+    return StaffCreated(**shown.model_dump(), temporary_password=password.text)
 
 
 async def add(
-    session: AsyncSession, caller: Caller, username: str, display_name: str, region_id: UUID | None = None
-) -> tuple[Staff, str]:
-    """A new account without any role, and its temporary password. 409 for a taken user name."""
-    password = credentials.temporary_password()
+    session: AsyncSession,
+    caller: Caller,
+    username: str,
+    display_name: str,
+    password: credentials.NewPassword,
+    region_id: UUID | None = None,
+) -> Staff:
+    """A new account without any role. 409 for a taken user name."""
     staff = Staff(id=new_id(), username=username, region_id=region_id)
     seal(staff, "display_name", display_name)
-    staff.password_hash, staff.must_change_password = await hashing.hash(password), True
+    staff.password_hash, staff.must_change_password = password.hash, True
     try:
         async with session.begin_nested():
             session.add(staff)
     except IntegrityError:
         raise UsernameTaken from None
     _record(session, caller, staff, "staff.created")
-    return staff, password
+    return staff
 
 
 async def disable(session: AsyncSession, caller: Caller, staff_id: UUID) -> StaffRead:
@@ -144,20 +149,23 @@ async def enable(session: AsyncSession, caller: Caller, staff_id: UUID) -> Staff
 
 
 async def reset_password(
-    session: AsyncSession, caller: Caller, staff_id: UUID, order: PasswordReset
+    session: AsyncSession,
+    caller: Caller,
+    staff_id: UUID,
+    order: PasswordReset,
+    password: credentials.NewPassword,
 ) -> TemporaryPassword:
     """A new temporary password; every session ends. The authenticator app is forgotten when it is lost."""
     staff = await _lock_managed(session, caller, staff_id, "reset_staff_password")
     staff.require_active()
-    password = credentials.temporary_password()
-    staff.set_password(await hashing.hash(password), temporary=True)
+    staff.set_password(password.hash, temporary=True)
     if order.drop_totp:
         staff.drop_totp()
         await session.execute(delete(RecoveryCode).where(RecoveryCode.staff_id == staff.id))
     await sessions.end_all(session, PrincipalKind.STAFF, staff.id)
     _record(session, caller, staff, "staff.password_reset", {"totp_dropped": order.drop_totp})
     idempotency.mask_when_replayed(session, "temporary_password")
-    return TemporaryPassword(temporary_password=password)
+    return TemporaryPassword(temporary_password=password.text)
 
 
 async def hand_over(session: AsyncSession, caller: Caller, staff_id: UUID, order: HandOver) -> HandedOver:

@@ -107,7 +107,8 @@ async def follow(subscription: Subscription) -> AsyncGenerator[tuple[int, Stream
             # A burst of events costs a few queries, not one each.
             await asyncio.sleep(_PAUSE_SECONDS)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(wake.wait(), _RECHECK_SECONDS)
+            async with asyncio.timeout(_RECHECK_SECONDS):
+                await wake.wait()
 
 
 async def announce(session: AsyncSession, batch: Sequence[Event]) -> None:

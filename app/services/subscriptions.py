@@ -23,13 +23,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app import auth, clock, pagination
 from app.auth import Caller
 from app.db import signal_after_commit
-from app.errors import Conflict, Forbidden, InvalidInput, NotFound
+from app.errors import Conflict, Forbidden, NotFound
 from app.geo import Point, box_around, distance_m
 from app.ids import new_id
 from app.models.events import Event
 from app.models.hazard_assignments import AssignmentStatus, HazardAssignment
 from app.models.hazards import Hazard
-from app.models.regions import Region, RegionAncestor
+from app.models.regions import RegionAncestor
 from app.models.residents import Resident
 from app.models.sessions import PrincipalKind
 from app.models.staff import Grant, Staff, StaffStatus
@@ -44,7 +44,15 @@ from app.schemas.subscriptions import (
     SubscriptionCreate,
     SubscriptionRead,
 )
-from app.services import hazard_access, hazard_categories, hazard_views, places, residents, scopes
+from app.services import (
+    filters,
+    hazard_access,
+    hazard_categories,
+    hazard_views,
+    places,
+    residents,
+    scopes,
+)
 
 PER_CALLER = 30
 QUIET = timedelta(hours=1)
@@ -311,10 +319,7 @@ async def _require_category(session: AsyncSession, caller: Caller, code: str) ->
 
 
 async def _region(session: AsyncSession, caller: Caller, region_id: UUID | None) -> UUID | None:
-    if region_id is None:
-        return None
-    if await session.scalar(select(Region.id).where(Region.id == region_id)) is None:
-        raise InvalidInput.of(("body", "region_id"), "unknown_region", "is not a region", "区域不存在")
+    await filters.require_region(session, region_id, ("body", "region_id"))
     await _require_at_work(session, caller, region_id)
     return region_id
 

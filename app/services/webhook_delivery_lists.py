@@ -11,7 +11,7 @@ from app.errors import NotFound
 from app.models.webhooks import DeliveryStatus, WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from app.schemas.base import Page
 from app.schemas.webhooks import WebhookAttemptRead, WebhookDeliveryDetail, WebhookDeliveryRead
-from app.services import webhook_endpoints
+from app.services import filters, webhook_endpoints
 
 _LIST = "list_webhook_deliveries"
 
@@ -28,6 +28,8 @@ async def page(
     cursor: str | None,
 ) -> Page[WebhookDeliveryRead]:
     """Deliveries to the endpoints of the caller's regions, newest first."""
+    await filters.require_endpoint(session, caller, endpoint_id, _LIST)
+    await filters.require_sent(session, caller, event_id, subject_id, _LIST)
     last = pagination.decode_id(_LIST, cursor)
     query = select(WebhookDelivery).where(visible_to(caller, _LIST))
     if endpoint_id is not None:
@@ -39,7 +41,7 @@ async def page(
     if subject_id is not None:
         query = query.where(WebhookDelivery.subject_id == subject_id)
     if type_ is not None:
-        query = query.where(WebhookDelivery.type == type_)
+        query = query.where(filters.is_of(WebhookDelivery.type, type_))
     if last is not None:
         query = query.where(WebhookDelivery.id < last)
     rows = list(await session.scalars(query.order_by(WebhookDelivery.id.desc()).limit(limit + 1)))

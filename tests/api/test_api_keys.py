@@ -1,16 +1,20 @@
 """API keys: shown once, scoped, bound to addresses, rotated with an overlap, dead at once."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import timedelta
+from uuid import UUID
 
 import httpx
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 from starlette.types import ASGIApp
 
 from app import api_key_auth, api_key_format, clock
 from app.crypto import new_token
 from app.db import Database
+from app.ids import new_id
+from app.models.api_keys import ApiKey
 from app.models.staff import Role
 from tests.conftest import new_client
 from tests.factories import Person, Places, make_staff
@@ -157,6 +161,33 @@ async def test_a_key_has_a_limit_of_its_own(client: httpx.AsyncClient, admin: Pe
     assert statuses == [200, 200, 200, 429]
 
 
+async def test_uses_are_counted_by_whoever_comes_after_a_hitch(
+    client: httpx.AsyncClient, admin: Person, places: Places, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped while it waits, and asked to count a key that is not there: neither loses the uses of others for good."""
+    key = await make_key(client, admin, places)
+    monkeypatch.setattr(api_key_auth, "_FLUSH_SECONDS", 0.01)
+
+    async def use_and_read() -> int:
+        assert (await client.get(FEED, headers=using(key["key"]))).status_code == 200
+        await asyncio.sleep(0.2)
+        read = (await client.get(f"/v1/api-keys/{key['id']}", headers=admin.headers)).json()
+        return sum(day["requests"] for day in read["uses"])
+
+    async with db.transaction() as session:
+        await session.execute(select(ApiKey).where(ApiKey.id == UUID(key["id"])).with_for_update())
+        assert (await client.get(FEED, headers=using(key["key"]))).status_code == 200
+        flushing = asyncio.create_task(api_key_auth.uses.flush())
+        await asyncio.sleep(0.1)
+        flushing.cancel()
+        await asyncio.wait([flushing])
+    async with api_key_auth.counting():
+        assert await use_and_read() == 2
+        api_key_auth.uses.count(new_id())
+        await asyncio.sleep(0.2)
+        assert await use_and_read() == 3
+
+
 async def test_uses_are_counted(client: httpx.AsyncClient, admin: Person, places: Places) -> None:
     made = await make_key(client, admin, places)
     for _ in range(3):
@@ -189,6 +220,10 @@ async def test_keys_of_another_district_are_not_there(
     ("wrong", "wanted"),
     [
         ({"scopes": ["events:read", "events:read"]}, ("body.scopes", "named_twice")),
+        ({"addresses": ["203.0.113.0/28", "203.0.113.0/28"]}, ("body.addresses", "named_twice")),
+        # Two ways to write one.
+        ({"addresses": ["2001:db8::1", "2001:DB8:0::1/128"]}, ("body.addresses", "named_twice")),
+        ({"addresses": [f"10.{n >> 8}.{n & 255}.0" for n in range(51)]}, ("body.addresses", "too_long")),
         ({"expires_at": "9999-12-31T23:59:59-14:00"}, ("body.expires_at", "datetime_object_invalid")),
         ({"expires_at": "0001-01-01T00:00:00+14:00"}, ("body.expires_at", "datetime_object_invalid")),
     ],

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import threading
 import zipfile
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ from app.clients.storage import Storage
 from app.clock import SHANGHAI
 from app.db import database, signal_after_commit
 from app.errors import Unavailable
+from app.ids import new_id
 from app.keys import unseal
 from app.leases import LeaseLost
 from app.models.hazard_exports import HazardExport
@@ -27,6 +29,7 @@ from app.outside import outside
 from app.services import hazard_exports
 from tests.factories import Person, make_staff
 from tests.residents import tell_everything
+from tests.stalled import keeps_no_connection
 from tests.stories import Json, Story, begin, change, complaints, problem, work_off
 
 S = HazardStatus
@@ -174,6 +177,33 @@ async def test_more_rows_than_a_page(client: httpx.AsyncClient, monkeypatch: pyt
     assert [row[0] for row in await _rows(story, story.manager)] == filed
 
 
+@pytest.mark.parametrize("format_", ["csv", "xlsx"])
+async def test_nobody_waits_while_it_is_written(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, format_: str
+) -> None:
+    """A page of a workbook takes long enough to be noticed by everybody whom this process serves."""
+    kind: type[hazard_exports._Csv] | type[hazard_exports._Xlsx]
+    kind = hazard_exports._Csv if format_ == "csv" else hazard_exports._Xlsx
+    threads: list[tuple[str, int]] = []
+
+    def watched(name: str) -> None:
+        real = getattr(kind, name)
+
+        def work(*arguments: object) -> object:
+            threads.append((name, threading.get_ident()))
+            return real(*arguments)
+
+        monkeypatch.setattr(kind, name, work)
+
+    watched("write")
+    watched("finish")
+    story = await begin(client)
+    filed = [str((await story.file())["id"]) for _ in range(2)]
+    assert [row[0] for row in await _rows(story, story.manager, format=format_)] == filed
+    elsewhere = [name for name, thread in threads if thread != threading.get_ident()]
+    assert elsewhere == ["write", "finish"]
+
+
 async def test_nobody_is_named(client: httpx.AsyncClient) -> None:
     story = await begin(client)
     told = await tell_everything(client, story.reporter, story.places.building)
@@ -213,13 +243,22 @@ async def test_a_fresh_second_factor_is_needed(story: Story) -> None:
         ({"reason": ""}, "body.reason", "string_too_short"),
         ({"statuses": ["open"]}, "body.statuses.0", "enum"),
         ({"region_id": "1"}, "body.region_id", "uuid_parsing"),
+        ({"region_id": str(new_id())}, "body.region_id", "unknown_region"),
+        ({"category": "no_such_category"}, "body.category", "unknown_category"),
+        ({"statuses": ["filed", "called", "filed"]}, "body.statuses", "named_twice"),
         ({"filed_from": "2026-11-01T00:00:00"}, "body.filed_from", "timezone_aware"),
+        (
+            {"filed_from": "2026-11-02T00:00:00Z", "filed_until": "2026-11-01T00:00:00Z"},
+            "body.filed_from",
+            "invalid_period",
+        ),
         ({"columns": ["phone"]}, "body.columns", "extra_forbidden"),
     ],
 )
 async def test_what_is_no_export(story: Story, body: Json, where: str, code: str) -> None:
     response = await story.post(story.manager, EXPORTS, {"format": "csv", "reason": "月度通报"} | body)
-    assert complaints(problem(response, 422, "invalid_input")) == [(where, code)]
+    named = "unknown_category" if code == "unknown_category" else "invalid_input"
+    assert complaints(problem(response, 422, named)) == [(where, code)]
 
 
 async def test_whoever_lost_the_role_meanwhile_gets_an_empty_file(client: httpx.AsyncClient) -> None:
@@ -233,6 +272,13 @@ async def test_whoever_lost_the_role_meanwhile_gets_an_empty_file(client: httpx.
     async with database.reading() as session:
         export = await session.get_one(HazardExport, UUID(asked["id"]))
     assert (export.status, export.rows_total) == ("done", 0)
+
+
+async def test_a_slow_storage_stops_nobody_else_who_reads(client: httpx.AsyncClient) -> None:
+    story = await begin(client)
+    path = f"{EXPORTS}/{(await _asked(story, story.manager))['id']}/file"
+    await work_off(hazard_exports.TASK)
+    assert await keeps_no_connection(lambda: client.get(path, headers=story.manager.headers))
 
 
 async def test_a_file_is_gone_after_a_day(client: httpx.AsyncClient) -> None:

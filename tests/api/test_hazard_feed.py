@@ -12,6 +12,7 @@ import pytest
 from starlette.types import ASGIApp
 
 from app.geo import Point, distance_m, gcj02_from_wgs84
+from app.ids import new_id
 from app.models.hazards import HazardStatus, PublicState
 from tests.conftest import new_client
 from tests.stories import CATEGORY, Story, begin, change, problem, show_to_public
@@ -213,6 +214,19 @@ async def test_a_kept_copy_is_current_until_something_happens(story: Story) -> N
 
 async def test_an_empty_feed_is_a_feed(story: Story) -> None:
     assert entries(checked(await read(story, region_id=story.places.far_grid))) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ({"category": "no_such_category"}, "unknown_category"),
+        ({"region_id": str(new_id())}, "unknown_region"),
+    ],
+)
+async def test_what_there_is_not_has_no_feed(story: Story, query: dict[str, object], code: str) -> None:
+    """A reader would follow an empty feed for ever."""
+    answer = await read(story, None, **query)
+    assert [error["code"] for error in answer.json()["errors"]] == [code]
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,8 @@ async def test_hidden_means_off_the_map_and_still_worked_on(story: Story) -> Non
         ({"status": True, "reason": "abuse"}, "invalid_input", ("body.status", "extra_forbidden")),
         ({"comment_ids": [str(new_id())], "reason": "abuse"}, "nothing_to_redact", ("body.comment_ids.0", "nothing_to_redact")),
         ({"media_ids": [str(new_id())], "reason": "abuse"}, "nothing_to_redact", ("body.media_ids.0", "nothing_to_redact")),
+        ({"comment_ids": [str(UUID(int=1))] * 2, "reason": "abuse"}, "invalid_input", ("body.comment_ids", "named_twice")),
+        ({"media_ids": [str(UUID(int=1))] * 2, "reason": "abuse"}, "invalid_input", ("body.media_ids", "named_twice")),
         ({"media_ids": [str(new_id())] * 51, "reason": "abuse"}, "invalid_input", ("body.media_ids", "too_long")),
     ],
 )  # fmt: skip

@@ -32,6 +32,7 @@ from tests.media.pictures import (
     quadrants,
     with_dimensions,
 )
+from tests.stalled import keeps_no_connection
 from tests.stories import SAMPLES, Json, Story, complaints, pictures, problem, upload, work_off
 
 PHOTO = (SAMPLES / "fire-passage-before.jpg").read_bytes()
@@ -281,6 +282,10 @@ async def test_kept_answers_are_sealed(story: Story) -> None:
 def _path(url: str) -> str:
     assert url.startswith(settings.base_url)
     return url.removeprefix(settings.base_url)
+
+
+async def test_a_slow_storage_stops_nobody_else_who_reads(story: Story, stored: Json) -> None:
+    assert await keeps_no_connection(lambda: _fetch(story, stored["url"]))
 
 
 async def _fetch(story: Story, url: str) -> httpx.Response:

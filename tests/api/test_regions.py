@@ -1,5 +1,7 @@
 """Looking around in the tree of places, finding a point in it, and moving a branch of it."""
 
+import asyncio
+from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
@@ -7,14 +9,17 @@ import httpx
 import pytest
 from sqlalchemy import select
 
+from app import clock
 from app.db import Database
-from app.geo import Point, cell_of, distance_m, wgs84_from_gcj02
+from app.geo import Point, RegionIndex, RegionShape, cell_of, distance_m, wgs84_from_gcj02
 from app.ids import new_id
 from app.models.events import Event
 from app.models.hazards import Hazard
 from app.models.regions import RegionAncestor
 from app.models.staff import Role
+from app.services import places as place_index
 from tests.factories import Person, Places, give_role, make_organisation, make_resident, make_staff
+from tests.stories import complaints, problem
 
 MAPLE_CENTRE = {"lng": 104.128, "lat": 30.606}
 EN = {"Accept-Language": "en"}
@@ -149,6 +154,8 @@ async def test_organisations_are_for_staff_and_by_place(client: httpx.AsyncClien
     ids = [item["id"] for item in listed.json()["items"]]
     assert str(here) in ids
     assert str(there) not in ids
+    nowhere = await client.get(path, params={"region_id": str(new_id())}, headers=officer.headers)
+    assert complaints(problem(nowhere, 422, "invalid_input")) == [("query.region_id", "unknown_region")]
     assert (await client.get(path)).status_code == 401
     resident = await make_resident()
     assert (await client.get(path, headers=resident.headers)).status_code == 403
@@ -308,6 +315,32 @@ async def test_a_renamed_community_is_found_under_its_new_name(
     await client.put(f"/v1/regions/{places.community}", json=order, headers=admin.headers)
     found = (await client.get("/v1/regions/locate", params=point)).json()
     assert found["community"]["name_en"] == "New Community"
+
+
+async def test_one_request_renews_the_index_for_all(
+    client: httpx.AsyncClient, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes a server longer to make than anything else that a request asks of it."""
+    made = []
+
+    class Counted(RegionIndex):
+        def __init__(self, shapes: Iterable[RegionShape]) -> None:
+            super().__init__(shapes)
+            made.append(self)
+
+    lng, lat = places.centres[places.grid]
+    point: Query = {"lng": lng, "lat": lat}
+
+    async def ask_at_once() -> None:
+        answers = await asyncio.gather(*(client.get("/v1/regions/locate", params=point) for _ in range(8)))
+        assert {answer.status_code for answer in answers} == {200}
+
+    # With a connection for each.
+    await ask_at_once()
+    monkeypatch.setattr(place_index, "RegionIndex", Counted)
+    monkeypatch.setattr(place_index._held, "until", clock.monotonic())
+    await ask_at_once()
+    assert len(made) == 1
 
 
 async def _find(client: httpx.AsyncClient, level: str, code: str) -> Json:

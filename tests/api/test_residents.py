@@ -146,7 +146,7 @@ async def test_a_reveal_shows_what_was_asked_for_and_nothing_else(
 async def test_the_resident_reads_who_looked_at_what_and_why(
     client: httpx.AsyncClient, places: Places, manager: Person, told: Told
 ) -> None:
-    await reveal(client, manager, told, "phone", "phone")
+    await reveal(client, manager, told, "phone")
     dispatcher = await make_staff(Role.STREET_DISPATCHER, places.street)
     await reveal(client, dispatcher, told, "address", reason="街道复核住址信息")
     log = await access_log(client, told.person)
@@ -197,6 +197,7 @@ async def test_a_reveal_is_audited_by_field_names_only(
         ({"fields": ["openid"], "reason": REASON}, ("body.fields.0", "enum")),
         ({"fields": "phone", "reason": REASON}, ("body.fields", "list_type")),
         ({"fields": ["phone"] * 5, "reason": REASON}, ("body.fields", "too_long")),
+        ({"fields": ["phone", "address", "phone"], "reason": REASON}, ("body.fields", "named_twice")),
         ({"fields": ["phone"], "reason": REASON, "all": True}, ("body.all", "extra_forbidden")),
     ],
 )
@@ -311,6 +312,9 @@ async def test_handlers_need_no_number_and_no_home(story: Story) -> None:
     body = {"fields": ["phone"], "reason": "看看"}
     short = await story.step(story.worker, hazard_id, "reveal-reporter", body)
     assert complaints(problem(short, 422, "invalid_input")) == [("body.reason", "string_too_short")]
+    body = {"fields": ["phone", "phone"], "reason": REASON}
+    twice = await story.step(story.worker, hazard_id, "reveal-reporter", body)
+    assert complaints(problem(twice, 422, "invalid_input")) == [("body.fields", "named_twice")]
 
 
 async def test_strangers_reach_no_reporter(story: Story, places: Places) -> None:

@@ -1,5 +1,6 @@
 """Taking people on, granting and revoking: only downwards, only inside one's own region, with effect at once."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID
@@ -18,8 +19,9 @@ from app.ids import new_id
 from app.models.events import Audience
 from app.models.regions import Region, RegionAncestor, RegionLevel
 from app.models.staff import Role
+from app.passwords import hashing
 from app.schemas.staff import GrantCreate
-from app.services import grants, staff
+from app.services import credentials, grants, staff
 from app.services.scopes import covers, within
 from tests.factories import Person, Places, give_role, make_organisation, make_regions, make_staff
 from tests.signing_in import code_of, events_about, problem, sign_in
@@ -436,15 +438,41 @@ async def test_nobody_is_taken_on_outside_or_with_rubbish(
     assert len((await client.get("/v1/staff", headers=boss.headers)).json()["items"]) == 1
 
 
+@pytest.mark.parametrize("action", ["create", "reset"])
+async def test_nobody_waits_for_the_hash_of_a_password(
+    client: httpx.AsyncClient, places: Places, action: str
+) -> None:
+    """Of all writers on SQLite; many sign-ins stand in line for the threads that hash."""
+    boss = await make_staff(Role.COMMUNITY_MANAGER, places.community)
+    person = await make_staff(Role.GRID_WORKER, places.grid)
+    body = {
+        "username": _username(),
+        "display_name": "江帆",
+        "role": "grid_worker",
+        "region_id": str(places.grid),
+    }
+    path = "/v1/staff" if action == "create" else f"/v1/staff/{person.id}/reset-password"
+    others = [asyncio.create_task(hashing.hash("other")) for _ in range(30)]
+    making = asyncio.create_task(
+        client.post(path, json=body if action == "create" else {}, headers=boss.headers)
+    )
+    await asyncio.sleep(0.03)
+    async with database.transaction():
+        assert not all(other.done() for other in others)
+    assert (await making).is_success
+    await asyncio.gather(*others)
+
+
 async def test_the_operator_adds_and_grants_from_the_command_line(
     db: Database, client: httpx.AsyncClient, places: Places
 ) -> None:
+    password = await credentials.new_password()
     async with db.transaction() as session:
-        added, password = await staff.add(session, auth.SYSTEM, _username(), "江帆")
+        added = await staff.add(session, auth.SYSTEM, _username(), "江帆", password)
         order = GrantCreate(role=SYSTEM, region_id=places.district)
         granted = await grants.grant(session, auth.SYSTEM, added.id, order)
     person = Person(added.id, "", "", added.username)
-    signed_in = (await sign_in(client, person, password=password)).json()
+    signed_in = (await sign_in(client, person, password=password.text)).json()
     assert signed_in["principal"]["must_enrol_totp"] is True
     async with db.transaction() as session:
         await grants.revoke(session, auth.SYSTEM, added.id, granted.id)

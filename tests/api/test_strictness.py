@@ -124,6 +124,17 @@ async def test_two_values_of_which_two_readers_may_believe_different_ones(
         problem(await client.post(path, content=b"{}", headers=headers), 400, "bad_request")
 
 
+@pytest.mark.parametrize("path", ["/v1/hazards", "/v1/me/households"])
+async def test_a_body_that_nests_deeper_than_its_digest_can_follow(
+    client: httpx.AsyncClient, places: Places, path: str
+) -> None:
+    resident = await make_resident(places.community)
+    headers = resident.headers | {"Idempotency-Key": "deep", "Content-Type": "application/json"}
+    body = '{"address": ' + "[" * 255 + "]" * 255 + "}"
+    refused = problem(await client.post(path, content=body, headers=headers), 422, "malformed_body")
+    assert complaints(refused) == [("body", "malformed_json")]
+
+
 async def test_what_nobody_can_read_counts_as_well(client: httpx.AsyncClient) -> None:
     first = await client.get("/v1/regions?x=%zz")
     second = await client.post("/v1/hazards", content=b"{}", headers={"Content-Encoding": "gzip"})

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from pydantic import ValidationError
 from sqlalchemy import func, select
 
 from app.db import database
@@ -18,6 +19,7 @@ from app.models.notifications import Notification
 from app.models.staff import Role
 from app.models.tasks import Task
 from app.models.webhooks import WebhookDelivery
+from app.schemas.cases import MOST, CaseDocument
 from app.services.verification_hazards import breaches_of
 from tests.cases.papers import Json, elsewhere, lasting, long_case, paper, sealed, spoiled
 from tests.factories import Person, make_staff
@@ -119,6 +121,20 @@ async def test_nobody_is_told_and_no_clock_starts(story: Story, admin: Person) -
     ]
 
 
+async def test_what_happens_later_is_told_to_nobody_of_the_past(story: Story, admin: Person) -> None:
+    """Whoever handled and reported the case elsewhere has a row here, and nobody who could read a notification."""
+    document = elsewhere(await paper(story, await story.hazard(HazardStatus.ACCEPTED)))
+    assert (await send(story, admin, document)).status_code == 201
+    imported = UUID(document["case"]["id"])
+    await story.take(story.manager, str(imported), "comments", {"text": "已安排复查"})
+    await place_all()
+    async with database.reading() as session:
+        told = await session.scalars(
+            select(Notification.recipient_id).where(Notification.subject_id == imported)
+        )
+        assert set(told) == {story.worker.id, story.colleague.id}
+
+
 async def test_the_same_document_changes_nothing_and_another_one_is_refused(
     story: Story, admin: Person, original: Json
 ) -> None:
@@ -213,6 +229,14 @@ async def test_another_version_is_refused(story: Story, admin: Person, original:
     refused = problem(await send(story, admin, original | {"format": "jincai-case/2"}), 422, "invalid_input")
     assert [loc for loc, _ in complaints(refused)] == ["body.format"]
     assert (await send(story, admin, original | {"more": 1})).status_code == 422
+
+
+def test_thousands_of_malformed_parts_are_not_all_listed() -> None:
+    """To name each field of each of them would take a second, and nobody is shown more than fifty."""
+    document: Json = {name: [{}] * most for name, most in MOST.items()}
+    with pytest.raises(ValidationError) as refused:
+        CaseDocument.model_validate(document)
+    assert refused.value.error_count() < 100
 
 
 async def test_ids_of_another_case_are_refused(story: Story, admin: Person, original: Json) -> None:

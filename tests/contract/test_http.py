@@ -214,6 +214,8 @@ _BODIES = {
     "half": (b'{"a": ', 422, "malformed_body"),
     "two values": (b"{} {}", 422, "malformed_body"),
     "deep": (_DEEP, 422, "malformed_body"),
+    "a little too deep": (b'{"a": ' + b"[" * 300 + b"]" * 300 + b"}", 422, "malformed_body"),
+    "half a million values": (b"[" + b"[]," * 349_000 + b"1]", 422, "malformed_body"),
     "deep objects": (b'{"a":' * 5_000 + b"1" + b"}" * 5_000, 422, "malformed_body"),
     "a million digits": (b'{"a": ' + b"1" * 900_000 + b"}", 422, "malformed_body"),
     "a huge integer": (b'{"a": 9007199254740994}', 422, "malformed_body"),

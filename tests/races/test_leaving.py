@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable
+from uuid import UUID
 
 import httpx
 import pytest
@@ -9,15 +10,18 @@ from sqlalchemy import ColumnElement, func, select
 
 from app import clock
 from app.db import database
+from app.ids import new_id
 from app.models.hazard_comments import HazardComment, HazardSupport
 from app.models.hazards import Hazard, HazardStatus
 from app.models.idempotency import IdempotencyKey
 from app.models.media import Media
 from app.models.notifications import MessageQuota
 from app.models.residents import Resident
-from app.services import messages
+from app.models.sessions import LoginSession, PrincipalKind
+from app.services import messages, residents, sessions
 from tests.factories import Person, make_resident
-from tests.stories import SAMPLES, Story, begin, pictures, show_to_public, upload
+from tests.signing_in import mint_code
+from tests.stories import SAMPLES, Json, Story, begin, pictures, show_to_public, upload
 
 _ROUNDS, _EACH = 6, 5
 _PHOTO = (SAMPLES / "fire-passage-before.jpg").read_bytes()
@@ -62,6 +66,85 @@ async def test_a_request_that_comes_too_late_is_refused(story: Story) -> None:
     assert await _count(HazardSupport.resident_id == leaver.id) == 0
     assert await _count(Media.owner_id == leaver.id) == before
     await _assert_nothing_said(leaver)
+
+
+async def test_nobody_stays_signed_in_who_has_left(story: Story) -> None:
+    """Tokens that are renewed, and signing in again, while the account is deleted: afterwards nothing of it is alive."""
+    for number in range(_ROUNDS):
+        name = f"leaver-{number}"
+        codes = [await mint_code(story.client, name) for _ in range(_EACH)]
+        first, *others = [await _signed_in(story, code) for code in codes]
+        again = [await mint_code(story.client, name) for _ in range(2)]
+        leaver = UUID(first["principal"]["id"])
+        renewals = [
+            story.client.post("/v1/sessions/refresh", json={"refresh_token": each["refresh_token"]})
+            for each in (*others, others[0])
+        ]
+        who = Person(leaver, first["access_token"], first["refresh_token"])
+        leaving = asyncio.create_task(_leave(story, who, 0.003 * number))
+        answers = await asyncio.gather(*renewals, *(_sign_in(story, code) for code in again))
+        await leaving
+        assert {answer.status_code for answer in answers} <= {200, 201, 401}
+        assert await _count(LoginSession.principal_id == leaver) == 0
+        for answer in answers:
+            if answer.status_code == 401:
+                continue
+            headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+            me = await story.client.get("/v1/me", headers=headers)
+            is_somebody_new = answer.json()["principal"]["id"] != str(leaver)
+            assert me.status_code == (200 if is_somebody_new else 401)
+
+
+async def test_a_supporter_leaves_while_what_they_support_is_merged(story: Story) -> None:
+    """A merge holds its supporters and moves their comments; whoever leaves holds comments and ends as a tombstone."""
+    for number in range(_ROUNDS):
+        leaver = await make_resident(story.places.community)
+        pairs = [[await story.hazard(HazardStatus.FILED) for _ in range(2)] for _ in range(_EACH)]
+        doubles = [double for double, _ in pairs]
+        await show_to_public(*doubles)
+        for said in (
+            *_talk(story, leaver, doubles),
+            *(story.step(leaver, each, "support") for each in doubles),
+        ):
+            assert (await said).status_code in (200, 201)
+        leaving = asyncio.create_task(_leave(story, leaver, 0.01 * number))
+        merges = [story.step(story.worker, double, "merge", {"into_id": into}) for double, into in pairs]
+        answers = await asyncio.gather(*merges)
+        await leaving
+        assert {answer.status_code for answer in answers} == {200}
+        await _assert_nothing_said(leaver)
+
+
+@pytest.mark.parametrize("under_way", ["sign-in", "refresh"])
+async def test_leaving_waits_for_a_session_in_the_making(story: Story, under_way: str) -> None:
+    openid = f"o-{new_id()}"
+    async with database.transaction() as session:
+        leaver = await residents.find_or_create(session, openid, None)
+        begun = await sessions.start(session, PrincipalKind.RESIDENT, leaver, "test")
+    who = Person(leaver, begun.access_token, begun.refresh_token)
+    async with database.transaction() as session:
+        if under_way == "sign-in":
+            assert await residents.find_or_create(session, openid, None) == leaver
+            await sessions.start(session, PrincipalKind.RESIDENT, leaver, "test")
+        else:
+            assert await sessions._refresh(session, begun.refresh_token, clock.now()) is not None
+        leaving = asyncio.create_task(_leave(story, who, 0))
+        # Long enough to reach the lock; were there none, the new session would be missed.
+        await asyncio.sleep(0.2)
+        assert not leaving.done()
+    await leaving
+    assert await _count(LoginSession.principal_id == leaver) == 0
+
+
+async def _sign_in(story: Story, code: str) -> httpx.Response:
+    return await story.client.post("/v1/sessions/wechat", json={"code": code})
+
+
+async def _signed_in(story: Story, code: str) -> Json:
+    answer = await _sign_in(story, code)
+    assert answer.status_code == 201, answer.text
+    found: Json = answer.json()
+    return found
 
 
 async def _busy(story: Story, who: Person, hazards: list[str]) -> list[Awaitable[httpx.Response]]:

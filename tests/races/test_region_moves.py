@@ -1,7 +1,7 @@
 """Branches of the tree that are moved at the same time: no ancestor is lost, none left over, nothing left behind."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from uuid import UUID
 
@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app import clock
 from app.db import Database
 from app.geo import Point, wgs84_from_gcj02
 from app.ids import new_id
@@ -25,7 +26,7 @@ from app.schemas.regions import RegionUpdate
 from app.schemas.sync import CaseCreated
 from app.services import district_cases, hazards, households, regions
 from tests.cases.papers import elsewhere, paper
-from tests.factories import Person, Places, make_staff
+from tests.factories import Person, Places, make_resident, make_staff
 from tests.stories import Story, begin, complaints, pictures, problem
 
 ROUNDS = 4
@@ -162,6 +163,67 @@ async def test_hazards_are_filed_while_a_grid_moves_to_and_fro(
         )
         assert [answer.status_code for answer in answers] == [200, 201, 201, 201]
         await _require_at_home(db, story)
+
+
+async def test_residents_report_claim_and_leave_while_nested_regions_are_moved(
+    client: httpx.AsyncClient, db: Database
+) -> None:
+    """Homes and hazards of many regions are held from two sides; nobody waits in a circle."""
+    story = await begin(client)
+    places, admin = story.places, await make_staff(Role.DISTRICT_ADMIN, story.places.district)
+    for number in range(ROUNDS):
+        even = number % 2 == 0
+        moves = {
+            places.grid: places.neighbour if even else places.community,
+            places.building: places.other_grid if even else places.grid,
+        }
+        stayers, leavers = [[await _settled(story) for _ in range(4)] for _ in range(2)]
+        asked = [
+            *(client.delete("/v1/me", headers=leaver.headers) for leaver in leavers),
+            *(_move(client, admin, *move) for move in moves.items()),
+            *[await _filing(story, stayer) for stayer in stayers],
+            *(_claiming(story, stayer, f"{room}室") for stayer in stayers for room in (8, 9)),
+            *(_move(client, admin, *move) for move in moves.items()),
+        ]
+        answers = await asyncio.gather(*asked)
+        assert {answer.status_code for answer in answers} == {200, 201, 204}, answers
+        await _require_consistent(db, places)
+        await _require_at_home(db, story)
+
+
+async def test_a_grid_moves_away_while_a_resident_leaves(client: httpx.AsyncClient, db: Database) -> None:
+    """Both hold the homes first: a move that held the hazards would wait for homes, and who leaves for hazards."""
+    story = await begin(client)
+    admin = await make_staff(Role.DISTRICT_ADMIN, story.places.district)
+    leaver = await _settled(story)
+    caller = await leaver.caller()
+    async with db.transaction() as session:
+        await households.end_all(session, caller, leaver.id, clock.now())
+        await session.flush()
+        moving = asyncio.create_task(_move(client, admin, story.places.grid, story.places.neighbour))
+        await asyncio.sleep(0.3)
+        reports = select(Hazard.id).where(Hazard.reporter_id == leaver.id).order_by(Hazard.id)
+        assert len(list(await session.scalars(reports.with_for_update()))) == 3
+    assert (await moving).status_code == 200
+    await _require_at_home(db, story)
+
+
+async def _settled(story: Story) -> Person:
+    """A resident with homes and reports where the tree is about to change."""
+    resident = await make_resident(story.places.community)
+    for room in range(3):
+        assert (await _claiming(story, resident, f"{room}室")).status_code == 201
+        await story.file(resident)
+    return resident
+
+
+def _claiming(story: Story, who: Person, address: str) -> Awaitable[httpx.Response]:
+    home = {"region_id": str(story.places.building), "address": address, "relation": "tenant"}
+    return story.post(who, "/v1/me/households", home)
+
+
+async def _filing(story: Story, who: Person) -> Awaitable[httpx.Response]:
+    return story.post(who, "/v1/hazards", await story.report(media_ids=await pictures(who)))
 
 
 @asynccontextmanager

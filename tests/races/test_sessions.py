@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -21,7 +22,7 @@ from app.services import residents, sessions
 from app.settings import settings
 from app.signals import signals
 from tests.conftest import new_client
-from tests.factories import Person, Places, give_role, make_resident, make_staff
+from tests.factories import PASSWORD, Person, Places, give_role, make_resident, make_staff
 from tests.signing_in import code_of, mint_code, sign_in
 
 _ROOT = Path(__file__).parents[2]
@@ -152,6 +153,58 @@ async def test_a_reset_password_beats_a_sign_in_and_a_refresh_under_way(
         assert await _alive(db, person) == 0
 
 
+async def test_who_is_let_go_beats_refreshes_and_a_sign_in_under_way(
+    client: httpx.AsyncClient, db: Database, places: Places
+) -> None:
+    boss = await make_staff(Role.COMMUNITY_MANAGER, places.community)
+    for number in range(8):
+        person = await make_staff(Role.GRID_WORKER, places.grid)
+        others = [await _another_session(client, person) for _ in range(3)]
+        renewing = [_renew(client, token) for token in (person.refresh_token, *others, others[0])]
+        disabling = asyncio.create_task(
+            _after(0.002 * number, client, boss, f"/v1/staff/{person.id}/disable")
+        )
+        *renewed, signed_in = await asyncio.gather(*renewing, sign_in(client, person))
+        assert (await disabling).status_code == 200
+        assert {answer.status_code for answer in (*renewed, signed_in)} <= {200, 201, 401}
+        assert await _alive(db, person) == 0
+        assert await _let_in(client, [*renewed, signed_in]) == 0
+
+
+async def test_another_password_beats_refreshes_under_way_but_ones_own(
+    client: httpx.AsyncClient, db: Database, places: Places
+) -> None:
+    for number in range(5):
+        person = await make_staff(Role.GRID_WORKER, places.grid)
+        others = [await _another_session(client, person) for _ in range(3)]
+        renewing = [_renew(client, token) for token in (*others, others[0], person.refresh_token)]
+        body = {"current_password": PASSWORD, "new_password": f"quiet orchard {number} ladders"}
+        changing = asyncio.create_task(client.put("/v1/me/password", json=body, headers=person.headers))
+        # It takes a while to look at both passwords; the end of the sessions comes last.
+        await asyncio.sleep(0.02 * number)
+        *renewed, own = await asyncio.gather(*renewing)
+        assert (await changing).status_code == 204
+        assert own.status_code == 200
+        assert await _let_in(client, renewed) == 0
+        assert await _let_in(client, [own]) == 1
+
+
+async def test_a_role_that_is_taken_is_in_no_refreshed_token(
+    client: httpx.AsyncClient, places: Places
+) -> None:
+    boss = await make_staff(Role.COMMUNITY_MANAGER, places.community)
+    for _ in range(5):
+        person = await make_staff(Role.GRID_WORKER, places.grid)
+        grant = (await client.get("/v1/me", headers=person.headers)).json()["grants"][0]
+        path = f"/v1/staff/{person.id}/grants/{grant['id']}"
+        renewed, taken = await asyncio.gather(
+            _renew(client, person.refresh_token), client.delete(path, headers=boss.headers)
+        )
+        assert (renewed.status_code, taken.status_code) == (200, 204)
+        headers = {"Authorization": f"Bearer {renewed.json()['access_token']}"}
+        assert (await client.get("/v1/hazards", headers=headers)).status_code == 403
+
+
 async def test_two_grants_at_once_are_one(client: httpx.AsyncClient, places: Places) -> None:
     boss = await make_staff(Role.COMMUNITY_MANAGER, places.community)
     person = await make_staff(home_id=places.grid)
@@ -226,6 +279,28 @@ async def test_another_process_notices_within_a_second(db: Database, places: Pla
     finally:
         process.kill()
         await process.wait()
+
+
+async def _another_session(client: httpx.AsyncClient, person: Person) -> str:
+    answer = await sign_in(client, person)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["refresh_token"])
+
+
+async def _renew(client: httpx.AsyncClient, token: str) -> httpx.Response:
+    return await client.post("/v1/sessions/refresh", json={"refresh_token": token})
+
+
+async def _after(seconds: float, client: httpx.AsyncClient, who: Person, path: str) -> httpx.Response:
+    await asyncio.sleep(seconds)
+    return await client.post(path, headers=who.headers)
+
+
+async def _let_in(client: httpx.AsyncClient, answers: Sequence[httpx.Response]) -> int:
+    """How many of the tokens in these answers still open anything."""
+    tokens = [answer.json()["access_token"] for answer in answers if answer.is_success]
+    found = [await client.get("/v1/me", headers={"Authorization": f"Bearer {token}"}) for token in tokens]
+    return sum(answer.status_code == 200 for answer in found)
 
 
 async def _until_answer(process: asyncio.subprocess.Process, wanted: str) -> float:

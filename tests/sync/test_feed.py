@@ -4,12 +4,14 @@ import asyncio
 from uuid import UUID
 
 import httpx
+import pytest
 
 from app.db import Database
 from app.ids import new_id
 from app.models.staff import Role
 from app.settings import settings
 from tests.factories import Places, make_staff
+from tests.stories import complaints, problem
 from tests.worker.chronicle import happen, new_subject, place_all, record
 
 FEED = "/v1/events"
@@ -67,22 +69,43 @@ async def test_the_feed_is_of_ones_own_region_and_of_the_types_asked_for(
     client: httpx.AsyncClient, places: Places
 ) -> None:
     near = await _key(client, places, places.street)
-    event_id = await happen(await new_subject(places.grid))
-    await happen(await new_subject(places.far_grid))
+    event_id = await happen(await new_subject(places.grid), "region.updated")
+    await happen(await new_subject(places.far_grid), "region.updated")
     await place_all({})
     found, _ = await _read(client, near, None)
     assert found == [str(event_id)]
-    counted = (
-        ("nothing.", 0),
-        ("nothing.at_all", 0),
-        ("test.", 1),
-        ("test.happened", 1),
-        ("TEST.", 0),
-        ("test.HAPPENED", 0),
-        ("t__t.", 0),
+    counted: tuple[tuple[list[str], int], ...] = (
+        (["region."], 1),
+        (["region.updated"], 1),
+        (["hazard."], 0),
+        (["hazard.filed"], 0),
+        (["hazard.filed", "region.updated", "region."], 1),
     )
     for types, count in counted:
         answer = await client.get(FEED, headers=near, params={"type": types})
         assert len(answer.json()["items"]) == count, types
     bent = await client.get(FEED, headers=near, params={"cursor": new_id().hex})
     assert bent.status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("types", "wanted"),
+    [
+        (["nothing."], ("query.type.0", "unknown_event_type")),
+        (["nothing.at_all"], ("query.type.0", "unknown_event_type")),
+        (["hazard.filed", "hazard.field"], ("query.type.1", "unknown_event_type")),
+        # Of audit alone, which nobody is sent.
+        (["staff.created"], ("query.type.0", "unknown_event_type")),
+        (["REGION."], ("query.type.0", "string_pattern_mismatch")),
+        (["r__ion."], ("query.type.0", "unknown_event_type")),
+        (["hazard.filed,hazard.closed"], ("query.type.0", "string_pattern_mismatch")),
+        ([""], ("query.type.0", "string_pattern_mismatch")),
+    ],
+)
+async def test_a_type_that_never_comes_is_no_question(
+    client: httpx.AsyncClient, places: Places, types: list[str], wanted: tuple[str, str]
+) -> None:
+    """An empty page would look like an answer, and whoever misspelt a type would wait for ever."""
+    key = await _key(client, places, places.district)
+    answer = await client.get(FEED, headers=key, params={"type": types})
+    assert complaints(problem(answer, 422, "invalid_input")) == [wanted]

@@ -1,6 +1,7 @@
 """Watermarks name every case that differs, mappings every code that leads nowhere, and `jincai sync` shows both."""
 
 import hashlib
+from collections.abc import Mapping
 from uuid import uuid4
 
 import httpx
@@ -17,7 +18,7 @@ from app.models.sync import InboundEvent, SyncCase
 from app.services import sync
 from tests.contract.asking import signature
 from tests.factories import Person, Places, make_staff
-from tests.stories import begin
+from tests.stories import begin, complaints, problem
 from tests.sync.test_district_events import apply, region_code, send, story
 from tests.worker.chronicle import place_all
 
@@ -48,14 +49,17 @@ async def _compare(client: httpx.AsyncClient, code: str, cases: dict[str, str]) 
             }
         ],
     }
-    raw = httpx.Request("POST", "http://x", json=body).content
-    answer = await client.post(
-        WATERMARKS, content=raw, headers={**signature(raw), "content-type": "application/json"}
-    )
+    answer = await _post_numbers(client, body)
     assert answer.status_code == 200, answer.text
     (found,) = [each for each in answer.json()["communities"] if each["region_code"] == code]
     drift: dict[str, object] = found
     return drift
+
+
+async def _post_numbers(client: httpx.AsyncClient, body: Mapping[str, object]) -> httpx.Response:
+    raw = httpx.Request("POST", "http://x", json=body).content
+    headers = {**signature(raw), "content-type": "application/json"}
+    return await client.post(WATERMARKS, content=raw, headers=headers)
 
 
 async def test_drift_is_named_case_by_case(
@@ -82,6 +86,18 @@ async def test_drift_is_named_case_by_case(
     answer = await client.get(WATERMARKS, headers=admin.headers, params={"day": str(clock.today())})
     (mine,) = [each for each in answer.json()["communities"] if each["region_code"] == code]
     assert mine == {"region_code": code, "count": 4, "checksum": _sum(all_)}
+
+
+async def test_numbers_that_contradict_themselves_are_not_compared(client: httpx.AsyncClient) -> None:
+    """The last of two would count, and nobody would hear of the other."""
+    case = {"case": "D-1", "status": "filed"}
+    named: dict[str, object] = {"region_code": "R1", "count": 1, "checksum": _sum({"D-1": "filed"})}
+    for communities, where in (
+        ([named, named | {"count": 2}], "body.communities"),
+        ([named | {"cases": [case, case | {"status": "closed"}]}], "body.communities.0.cases"),
+    ):
+        answer = await _post_numbers(client, {"day": str(clock.today()), "communities": communities})
+        assert complaints(problem(answer, 422, "invalid_input")) == [(where, "named_twice")]
 
 
 @pytest.mark.parametrize("day", ["0001-01-01", "1764000000", "2026-13-01", "yesterday", ""])
@@ -131,7 +147,8 @@ async def test_a_mapped_code_lets_go_what_waited_for_it(
             held = (await session.scalars(select(SyncCase).where(SyncCase.case_key == case))).one()
         assert (held.applied_seq, held.hazard_id is not None) == (1, True)
         twice = await client.put(MAPPINGS, headers=admin.headers, json={"mappings": [rows[0], rows[0]]})
-        assert (twice.status_code, twice.json()["code"]) == (422, "repeated_code")
+        wanted = [("body.mappings.1.theirs", "repeated_code")]
+        assert complaints(problem(twice, 422, "repeated_code")) == wanted
     finally:
         await client.put(MAPPINGS, headers=admin.headers, json={"mappings": []})
 

@@ -32,7 +32,7 @@ from app.services.webhook_deliveries import Claimed
 from app.settings import settings
 from app.webhook_sender import PER_ENDPOINT, Sender
 from tests.factories import Person, Places, make_staff
-from tests.stories import CATEGORY, DESCRIPTION, begin, change, problem
+from tests.stories import CATEGORY, DESCRIPTION, begin, change, complaints, problem
 from tests.webhooks.receiver import Answer, Receiver
 from tests.worker.chronicle import new_subject, place_all, record
 
@@ -75,7 +75,7 @@ async def happen(region_id: UUID, times: int = 1) -> None:
                 session,
                 SYSTEM,
                 region,
-                "region.touched",
+                "region.updated",
                 audience=Audience.STAFF,
                 place=Place(None, region_id),
             )
@@ -650,8 +650,10 @@ async def test_deliveries_are_found_by_what_they_are_about(
         for query, count in (
             ({"subject_id": str(places.grid)}, 2),
             ({"event_id": str(first.event_id)}, 1),
-            ({"type": "region.touched"}, 3),
+            ({"type": "region.updated"}, 3),
+            ({"type": "region."}, 3),
             ({"type": "hazard.filed"}, 0),
+            ({"subject_id": str(places.community), "type": "hazard."}, 0),
             ({"status": "queued"}, 3),
             ({"status": "dead"}, 0),
         ):
@@ -659,6 +661,29 @@ async def test_deliveries_are_found_by_what_they_are_about(
                 "/v1/webhook-deliveries", headers=admin.headers, params={"endpoint_id": endpoint_id, **query}
             )
             assert len(answer.json()["items"]) == count, query
+
+
+async def test_what_deliveries_cannot_be_about_is_no_question(
+    client: httpx.AsyncClient, admin: Person, places: Places, db: Database
+) -> None:
+    """Somebody else's looks like nobody's, and an empty list would look like an answer."""
+    stranger = await make_staff(Role.DISTRICT_ADMIN, places.far_street)
+    async with Receiver() as receiver:
+        endpoint_id = await subscribe(client, admin, places.district, receiver)
+        await happen(places.grid)
+    (delivery,) = await deliveries(db, endpoint_id)
+    real = {"endpoint_id": endpoint_id, "event_id": str(delivery.event_id), "subject_id": str(places.grid)}
+    codes = {"endpoint_id": "unknown_webhook_endpoint", "event_id": "unknown_event"}
+    codes |= {"subject_id": "unknown_subject", "type": "unknown_event_type"}
+    for name, code in codes.items():
+        for who, value in (
+            (admin, "hazard.field" if name == "type" else str(new_id())),
+            (stranger, real.get(name)),
+        ):
+            if value is not None:
+                query = {name: value}
+                answer = await client.get("/v1/webhook-deliveries", headers=who.headers, params=query)
+                assert complaints(problem(answer, 422, "invalid_input")) == [(f"query.{name}", code)]
 
 
 async def subscribe_fully(

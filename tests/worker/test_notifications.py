@@ -164,6 +164,16 @@ async def test_reading_counts_once_and_only_for_me(story: Story) -> None:
     assert newest["id"] not in [item["id"] for item in unread["items"]]
 
 
+async def test_a_handler_who_was_let_go_is_not_told(story: Story) -> None:
+    gone = await make_staff(Role.GRID_WORKER, story.places.grid)
+    hazard_id = await story.hazard(HazardStatus.FILED)
+    await story.accept(hazard_id, gone)
+    async with database.transaction() as session:
+        await session.execute(update(Staff).where(Staff.id == gone.id).values(status=StaffStatus.DISABLED))
+    await story.take(story.reporter, hazard_id, "comments", {"text": "还没有人来"})
+    assert await _told(hazard_id, "hazard.commented") == _once(story.worker, story.colleague)
+
+
 async def test_who_deleted_their_account_is_not_told(story: Story) -> None:
     leaver = await make_resident(story.places.community)
     hazard_id = await story.hazard(HazardStatus.FILED)

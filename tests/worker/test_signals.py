@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 import asyncpg
+import pytest
 from sqlalchemy import text
 
 from app.db import Database
@@ -23,6 +24,25 @@ async def test_who_waits_in_this_process_wakes_up(db: Database) -> None:
     signals.send("test.here")
     assert await waiting
     assert not await signals.wait("test.elsewhere", 0.01)
+
+
+@pytest.mark.parametrize("passes", range(4))
+async def test_who_waits_can_be_stopped_in_the_moment_of_a_signal(db: Database, passes: int) -> None:
+    """A cancellation that comes together with what is waited for is no signal: whoever waits for ever would go on."""
+
+    async def wait_for_ever() -> None:
+        while True:
+            await signals.wait("test.stop", 60)
+
+    waiting = asyncio.create_task(wait_for_ever())
+    await asyncio.sleep(0.01)
+    signals.send("test.stop")
+    for _ in range(passes):
+        await asyncio.sleep(0)
+    waiting.cancel()
+    done, _ = await asyncio.wait([waiting], timeout=0.5)
+    waiting.cancel()
+    assert done == {waiting}
 
 
 async def test_processes_hear_each_other_again_after_their_connections_were_cut(db: Database) -> None:

@@ -1,5 +1,6 @@
 """How tasks end, what is tried again and when, and that a schedule runs once however many workers there are."""
 
+import asyncio
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
@@ -15,6 +16,8 @@ from app.leases import GiveUp, Kind, Lease, LeaseLost, Retry
 from app.models.events import Event
 from app.models.tasks import ScheduleRun, Task, TaskStatus
 from app.schedules import Schedule, Timetable
+from app.signals import signals
+from app.worker import Worker
 from tests.worker.workshop import enqueue, is_done, tasks_of, until, working
 
 _CANARY = "13800138000"
@@ -80,6 +83,18 @@ async def test_what_cannot_succeed_is_not_tried_again(db: Database) -> None:
 async def test_a_retry_waits_as_long_as_it_asks_for(db: Database) -> None:
     task = await _once(_kind(), Kind(_waits))
     assert task.run_at - clock.now() > timedelta(seconds=450)
+
+
+async def test_a_worker_stops_while_events_pour_in(db: Database) -> None:
+    stop = asyncio.Event()
+    running = asyncio.create_task(Worker({}, {}, []).run(stop))
+    await asyncio.sleep(0.1)
+    stop.set()
+    async with asyncio.timeout(5):
+        while not running.done():
+            signals.send(events.TOPIC)
+            await asyncio.sleep(0)
+    await running
 
 
 async def test_waits_grow_and_end_at_an_hour(db: Database) -> None:
