@@ -47,7 +47,7 @@ class Requests(Collector):
             self.in_progress,
         )
         answers = CounterMetricFamily(
-            "jincai_http_requests", "Answered requests", labels=["operation", "status"]
+            "jincai_http_requests_total", "Answered requests", labels=["operation", "status"]
         )
         for (operation, status), count in self._answers.items():
             answers.add_metric([operation, str(status)], count)

@@ -169,7 +169,7 @@ def endpoint(*, with_secret: bool = False, **columns: object) -> Spoil:
         session.add(row)
         await session.flush()
         if with_secret:
-            await added(WebhookSecret, endpoint_id=row.id, secret_sealed="v1.x")(session, world)
+            await added(WebhookSecret, endpoint_id=row.id, secret_sealed=b"x")(session, world)
         return row.id
 
     return spoil
