@@ -6,8 +6,9 @@ The query decides what is seen; signals only say when to ask. A stream holds no 
 import asyncio
 import contextlib
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, or_, select, union
@@ -28,6 +29,8 @@ from app.schemas.notifications import SubjectRead
 from app.schemas.stream import StreamEvent
 from app.services import event_facts, scopes, subscriptions
 from app.signals import signals
+
+T = TypeVar("T")
 
 OPERATION = "stream_events"
 PER_CALLER = 5
@@ -63,6 +66,7 @@ class Subscription:
 _open: Counter[UUID] = Counter()
 _waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
 _queries = asyncio.Semaphore(_AT_ONCE)
+_asking: set[asyncio.Task[object]] = set()
 
 
 def _heard(topic: str) -> None:
@@ -98,11 +102,11 @@ async def subscribe(caller: Caller, authorization: str, after: int | None) -> As
 async def follow(subscription: Subscription) -> AsyncGenerator[tuple[int, StreamEvent]]:
     """Positions and events as they come; ends when the caller may no longer listen."""
     wake, asked_at = subscription.wake, clock.monotonic() - _UNHEARD_SECONDS
-    while await _may_listen(subscription):
+    while await _undisturbed(_may_listen(subscription)):
         if wake.is_set() or clock.monotonic() - asked_at >= _UNHEARD_SECONDS:
             wake.clear()
             asked_at = clock.monotonic()
-            for event in await _next(subscription):
+            for event in await _undisturbed(_next(subscription)):
                 yield event
             # A burst of events costs a few queries, not one each.
             await asyncio.sleep(_PAUSE_SECONDS)
@@ -157,6 +161,21 @@ def _own(caller: Caller) -> ColumnElement[bool]:
         ),
         and_(Event.subject_kind == _HOUSEHOLDS, Event.subject_id.in_(homes)),
     )
+
+
+async def _undisturbed(query: Coroutine[None, None, T]) -> T:
+    """Ask to the end, also when the client hangs up meanwhile: the framework would cut the query off, and with it the connection."""
+    asking = asyncio.create_task(query)
+    _asking.add(asking)
+    asking.add_done_callback(_asked)
+    return await asyncio.shield(asking)
+
+
+def _asked(asking: asyncio.Task[object]) -> None:
+    _asking.discard(asking)
+    if not asking.cancelled():
+        # Whoever asked may have gone: then nobody else looks at it.
+        asking.exception()
 
 
 async def _may_listen(subscription: Subscription) -> bool:

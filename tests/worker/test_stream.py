@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import gc
 
 import pytest
-from sqlalchemy import delete, update
+from sqlalchemy import delete, text, update
 from starlette.types import ASGIApp
 
 from app import auth, events
@@ -118,6 +119,34 @@ async def test_what_only_auditors_may_read_is_in_no_stream(application: ASGIApp,
         await place_all()
         await first.silence(0.3)
         await second.silence(0.1)
+
+
+async def test_who_hangs_up_in_the_middle_of_a_query_leaves_nothing_behind(
+    application: ASGIApp, story: Story
+) -> None:
+    """The framework cancels again whatever waits on the way out; a connection that is cut off like that is lost."""
+    told: list[object] = []
+    loop, lanes = asyncio.get_running_loop(), database._opened(database._readers)
+    await asyncio.gather(*(_read_a_little() for _ in range(8)))
+    connections, turns = list(lanes._free), lanes.gate.free
+    loop.set_exception_handler(lambda _, context: told.append(context))
+    try:
+        for number in range(60):
+            async with listening(application, story.worker):
+                await asyncio.sleep(0.0005 * (number % 20))
+        await asyncio.sleep(0.1)
+        gc.collect()
+        await asyncio.sleep(0)
+    finally:
+        loop.set_exception_handler(None)
+    assert told == []
+    assert lanes.gate.free == turns
+    assert set(connections) <= set(lanes._free)
+
+
+async def _read_a_little() -> None:
+    async with database.reading() as session:
+        await session.execute(text("SELECT 1"))
 
 
 @pytest.mark.parametrize("by_header", [True, False])
