@@ -33,6 +33,7 @@ def migrate(
     """Bring the tables to the state that this version needs, or back to an earlier one."""
     require_settings()
     before = run(revision())
+    _require_known(before)
     back = to == "base" or to.startswith("-") or _is_behind(to, before)
     if back and not yes:
         typer.confirm("Steps back delete tables and columns with everything in them. Go on?", abort=True)
@@ -83,7 +84,9 @@ async def fill(*, with_demo: bool) -> tuple[Added, int]:
 
 def upgrade() -> None:
     """Bring the tables to the state that this version needs, silently."""
-    if run(revision()) != head():
+    now = run(revision())
+    if now != head():
+        _require_known(now)
         with _alembic_errors(), out.status("Migrating the database ..."):
             command.upgrade(_config(), "head")
 
@@ -146,6 +149,18 @@ def _is_behind(to: str, now: str | None) -> bool:
     with _alembic_errors():
         steps = list(ScriptDirectory.from_config(_config()).walk_revisions("base", now))
     return any(step.revision.startswith(to) for step in steps)
+
+
+def _require_known(now: str | None) -> None:
+    """End the command when the database is at a revision from which this version knows no way on."""
+    try:
+        if now is not None:
+            ScriptDirectory.from_config(_config()).get_revision(now)
+    except CommandError:
+        stop(
+            f"The database is at {now}, which this version does not know.",
+            "A later version made it, or one from before the first release: use that one, or begin with an empty database.",
+        )
 
 
 @contextlib.contextmanager

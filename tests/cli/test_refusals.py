@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+
 from tests.cli.operator import run, run_each
 from tests.engines import new_database
 
@@ -41,3 +44,18 @@ def test_a_database_that_is_away_comes_with_advice(tmp_path: Path) -> None:
     assert "✘ postgresql://jincai@127.0.0.1:1/jincai does not answer" in examined.out
     assert "JINCAI_DATABASE_URL right?" in examined.out
     assert "Mend what is wrong above first." in examined.out
+
+
+async def test_a_database_of_another_version_is_left_alone(tmp_path: Path) -> None:
+    url = new_database("foreign")
+    engine = create_async_engine(
+        url.replace("sqlite:", "sqlite+aiosqlite:").replace("postgresql:", "postgresql+asyncpg:")
+    )
+    async with engine.begin() as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = '0123456789ab'"))
+    await engine.dispose()
+    for command in ("migrate", "serve"):
+        ran = run(tmp_path, {"JINCAI_DATABASE_URL": url}, command)
+        assert (ran.code, ran.out) == (1, "")
+        assert "✘ The database is at 0123456789ab, which this version does not know." in ran.err
+        assert "begin with an empty database" in ran.err
