@@ -166,8 +166,8 @@ def _decode(text: str) -> bytes:
 
 _SEALED_VERSION = b"\x01"
 _KID_BYTES, _NONCE_BYTES = 8, 12
-_HEAD = len(_SEALED_VERSION) + _KID_BYTES
-_BODY = _HEAD + _NONCE_BYTES
+HEAD_BYTES = len(_SEALED_VERSION) + _KID_BYTES
+_BODY = HEAD_BYTES + _NONCE_BYTES
 
 
 class SealBroken(Exception):
@@ -202,8 +202,8 @@ class Vault:
             if sealed is None:
                 return None
             try:
-                cipher = ciphers[sealed[:_HEAD]]
-                return cipher.decrypt(sealed[_HEAD:_BODY], sealed[_BODY:], place + row_id.bytes).decode()
+                cipher = ciphers[sealed[:HEAD_BYTES]]
+                return cipher.decrypt(sealed[HEAD_BYTES:_BODY], sealed[_BODY:], place + row_id.bytes).decode()
             except (ValueError, KeyError, InvalidTag) as failure:
                 raise SealBroken(f"{table}.{column} of {row_id}: {_why(sealed, failure)}") from None
 
@@ -218,7 +218,7 @@ class Vault:
 
     def is_current(self, sealed: bytes) -> bool:
         """Whether the value needs no re-sealing."""
-        return self.kid_of(sealed) == self._keyring.current
+        return sealed[:HEAD_BYTES] == sealed_head(self._keyring.current)
 
     def blind_index(self, field: str, value: str) -> str:
         """What an exact match on a sealed field is stored as: HMAC-SHA256 of field and normalised value, in hex."""
@@ -245,9 +245,11 @@ def _place(table: str, column: str) -> bytes:
     return f"{table}|{column}|".encode()
 
 
-def _kid(sealed: bytes) -> str | None:
-    """The id of the key; None for what `seal` never wrote."""
-    kid = sealed[len(_SEALED_VERSION) : _HEAD].rstrip(b"\0").decode("latin-1")
+def _kid(sealed: object) -> str | None:
+    """The id of the key; None for what `seal` never wrote. SQLite lets others store text in a column of bytes."""
+    if not isinstance(sealed, bytes):
+        return None
+    kid = sealed[len(_SEALED_VERSION) : HEAD_BYTES].rstrip(b"\0").decode("latin-1")
     return kid if _KID.fullmatch(kid) and sealed.startswith(sealed_head(kid)) else None
 
 

@@ -44,6 +44,7 @@ _GIVEN_ONCE = frozenset(
         b"content-encoding",
         b"content-length",
         b"content-type",
+        b"host",
         b"idempotency-key",
         b"if-match",
         b"x-api-key",

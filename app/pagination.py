@@ -33,4 +33,4 @@ def decode(operation: str, cursor: str) -> list[str | int | None]:
 
 def decode_id(operation: str, cursor: str | None) -> UUID | None:
     """The id in a cursor of a list that is sorted by id."""
-    return UUID(str(decode(operation, cursor)[0])) if cursor else None
+    return None if cursor is None else UUID(str(decode(operation, cursor)[0]))

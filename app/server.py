@@ -2,10 +2,11 @@
 
 import asyncio
 import resource
+from typing import cast
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from app.context import request_id
 from app.edge import SECURITY_HEADERS
@@ -15,6 +16,7 @@ from app.problems import render
 from app.settings import settings
 
 HEADER_SECONDS = 10.0
+HEADER_BYTES = 64 * 1024
 _GRACE_SECONDS = 5
 _OPEN_FILES = 65_536
 
@@ -23,8 +25,10 @@ class PatientProtocol(HttpToolsProtocol):
     """Patient, but not for ever: who sends no complete header for a while is let go."""
 
     header_seconds = HEADER_SECONDS
+    header_bytes = HEADER_BYTES
     _deadline: asyncio.TimerHandle | None = None
     _in_header = False
+    _heard = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A connection opened: the first header is due."""
@@ -39,8 +43,20 @@ class PatientProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Bytes came. Most headers are complete with the first; only for the others a clock is wound up."""
         super().data_received(data)
-        if self._in_header and self._deadline is None:
+        if not self._is_waiting or self.transport.is_closing():
+            return
+        self._heard += len(data)
+        if self._heard > self.header_bytes:
+            # What they are made of is put together anew with every piece.
+            self.send_400_response("The request header is too large")
+        elif self._deadline is None:
             self._expect_header()
+
+    @property
+    def _is_waiting(self) -> bool:
+        """Whether a header is due: one has begun, or there were but line ends since the last answer."""
+        cycle = cast(RequestResponseCycle | None, self.cycle)
+        return self._in_header or cycle is None or cycle.response_complete
 
     def on_message_begin(self) -> None:
         """The first byte of another request."""
@@ -49,7 +65,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The header is here; the body has a limit of its own."""
-        self._in_header = False
+        self._in_header, self._heard = False, 0
         self._stop_waiting()
         super().on_headers_complete()
 

@@ -17,7 +17,7 @@ async def page(
     session: AsyncSession, caller: Caller, limit: int, cursor: str | None, types: list[str] | None
 ) -> Feed:
     """Events behind a cursor. Positions are given after the commit, so nothing appears behind a cursor later."""
-    after = int(pagination.decode(_LIST, cursor)[0] or 0) if cursor else 0
+    after = 0 if cursor is None else int(pagination.decode(_LIST, cursor)[0] or 0)
     query = select(Event).where(
         Event.position > after,
         Event.audience.in_(_SHOWN),

@@ -61,7 +61,9 @@ async def require_endpoint(
 ) -> None:
     """422 unless it is absent, or a webhook endpoint of the regions in which the caller may do this."""
     mine = scopes.within(WebhookEndpoint.region_id, caller.scope(operation))
-    known = select(WebhookEndpoint.id).where(WebhookEndpoint.id == endpoint_id, mine)
+    known = select(WebhookEndpoint.id).where(
+        WebhookEndpoint.id == endpoint_id, WebhookEndpoint.deleted_at.is_(None), mine
+    )
     if endpoint_id is not None and not await session.scalar(known):
         raise InvalidInput.of(
             ("query", "endpoint_id"),

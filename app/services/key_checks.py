@@ -28,11 +28,15 @@ class WrongKeys(Unavailable):
 async def require(keyring: Keyring = ours, *, may_lack: bool = False) -> None:
     """WrongKeys, a sentence for each of them; a key that is current for the first time is written down.
 
-    With `may_lack` only keys that are other ones than the database knows are wrong.
+    With `may_lack` keys may be missing that nothing needs, or whose values are lost. A ring with an unknown key in front
+    that lacks one in use is wrong all the same: it is an old one.
     """
     async with database.reading() as session:
         checks = await _checks(session)
-    found = _others(checks, keyring) + ([] if may_lack else _lacking(checks, keyring))
+        lacking = _lacking(checks, keyring)
+        if may_lack and (keyring.current in checks or not await _are_used(session, checks, keyring)):
+            lacking = []
+    found = _others(checks, keyring) + lacking
     if found:
         raise WrongKeys(" ".join(found))
     if keyring.current not in checks:
@@ -74,6 +78,14 @@ def _lacking(checks: dict[str, str], keyring: Keyring) -> list[str]:
         for kid in checks
         if kid not in keyring.kids
     ]
+
+
+async def _are_used(session: AsyncSession, checks: dict[str, str], keyring: Keyring) -> bool:
+    """Whether any stored value needs a key that the ring lacks."""
+    for kid in checks:
+        if kid not in keyring.kids and await key_rotation.is_used(session, kid):
+            return True
+    return False
 
 
 async def _remember(keyring: Keyring) -> None:

@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.crypto import Keyring, SealBroken, Vault, sealed_head
+from app.crypto import HEAD_BYTES, Keyring, SealBroken, Vault, sealed_head
 from app.db import database
 from app.models.base import Base
 from app.services import households
@@ -221,9 +221,14 @@ def _where(sealed: SealedTable, row: RowMapping) -> str:
 
 def _stale(sealed: SealedTable, keyring: Keyring) -> ColumnElement[bool]:
     columns = [sealed.column(name) for name in sealed.names]
-    return or_(*(column.is_not(None) & ~_under(column, keyring.current) for column in columns))
+    current = sealed_head(keyring.current)
+    # Of no bytes at all SQLite makes NULL, which is not unequal to anything.
+    return or_(*(column.is_not(None) & _head(column).is_distinct_from(current) for column in columns))
 
 
 def _under(column: ColumnElement[bytes | None], kid: str) -> ColumnElement[bool]:
-    head = sealed_head(kid)
-    return func.substr(column, 1, len(head), type_=LargeBinary()) == head
+    return _head(column) == sealed_head(kid)
+
+
+def _head(column: ColumnElement[bytes | None]) -> ColumnElement[bytes | None]:
+    return func.substr(column, 1, HEAD_BYTES, type_=LargeBinary())

@@ -161,7 +161,7 @@ async def test_a_cursor_is_ours_and_of_this_list(client: httpx.AsyncClient) -> N
     due = str((await story.get(story.worker, "/v1/hazards", limit=1, order="due"))["next_cursor"])
     comments = str((await story.get(story.worker, f"/v1/hazards/{ids[0]}/comments", limit=1))["next_cursor"])
     chance = random.Random(7)
-    spoilt = [due, comments, good[:-1], good + "A", good.swapcase(), "null", "..", "a.b.c", ids[0]]
+    spoilt = [due, comments, good[:-1], good + "A", good.swapcase(), "null", "..", "a.b.c", ids[0], ""]
     for at in chance.sample(range(len(good)), 20):
         other = chance.choice([letter for letter in "ABab01" if letter != good[at]])
         spoilt.append(good[:at] + other + good[at + 1 :])

@@ -147,6 +147,35 @@ async def test_a_header_that_does_not_come_is_not_waited_for(port: int) -> None:
         assert await asyncio.wait_for(reader.read(), 3) == b""
 
 
+async def test_line_ends_do_not_keep_a_connection(port: int) -> None:
+    """They are no request, and stop the clock that idle connections are let go by."""
+    async with _connected(port) as (reader, writer):
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n")
+        assert (await _answer(reader)).status == 200
+        writer.write(b"\r\n")
+        assert await asyncio.wait_for(reader.read(), 3) == b""
+
+
+async def test_line_ends_may_come_before_a_request(port: int) -> None:
+    async with _connected(port) as (reader, writer):
+        for _ in range(3):
+            writer.write(b"\r\nGET /healthz HTTP/1.1\r\nHost: t\r\n\r\n")
+            assert (await _answer(reader)).status == 200
+
+
+async def test_an_endless_header_is_refused(port: int) -> None:
+    """Each piece of it would cost as much as all before it."""
+    async with _connected(port) as (reader, writer):
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: t\r\nX-Long: ")
+        for _ in range(8):
+            writer.write(b"x" * 65_536)
+        with suppress(ConnectionResetError):
+            answer = await _answer(reader)
+            assert (answer.status, answer.code) == (400, "bad_request")
+        with suppress(ConnectionResetError):
+            assert await reader.read() == b""
+
+
 async def test_a_second_request_may_come_on_the_same_connection(port: int) -> None:
     async with _connected(port) as (reader, writer):
         for _ in range(3):

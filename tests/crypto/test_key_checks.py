@@ -42,6 +42,14 @@ async def test_a_key_that_is_gone_is_noticed_before_another_is_noted(db: Databas
     assert "new" not in await _known(db)
 
 
+async def test_an_old_ring_seals_nothing(db: Database, places: Places) -> None:
+    """Typed in a shell of yesterday it would shut out every server of today."""
+    await make_resident(places.community)
+    with pytest.raises(WrongKeys, match="which JINCAI_SECRET_KEYS lacks"):
+        await key_checks.require(LACKING, may_lack=True)
+    assert "new" not in await _known(db)
+
+
 async def test_a_key_is_forgotten_once_nothing_needs_it(db: Database, places: Places) -> None:
     await make_resident(places.community)
     await key_checks.require(BOTH)

@@ -180,6 +180,14 @@ async def test_rows_that_cannot_be_opened_are_named_and_left(db: Database) -> No
     assert await _mine_by_kid(db, [good]) == {"new": 2}
 
 
+@pytest.mark.parametrize("spoiled", [b"", b"\0", b"\x01K\xff\xff"])
+async def test_what_is_no_seal_is_named_with_its_place(db: Database, spoiled: bytes) -> None:
+    bad = await _make_resident(db, 4)
+    async with _changed(db, bad, phone_sealed=spoiled):
+        outcome = await _rotate("residents")
+        assert outcome.broken == [f"residents.phone_sealed of {bad}: not a sealed value"]
+
+
 async def test_an_index_that_belongs_to_another_value_is_not_sealed_in(db: Database) -> None:
     resident_id = await _make_resident(db, 7)
     async with _changed(db, resident_id, phone_index="0" * 64):

@@ -82,6 +82,13 @@ def test_what_was_never_sealed_is_told_as_such(rubbish: bytes) -> None:
         OLD.kid_of(rubbish)
 
 
+def test_text_in_a_column_of_bytes_is_told_as_such() -> None:
+    """SQLite stores whatever somebody gives it."""
+    with pytest.raises(SealBroken, match="not a sealed value"):
+        opened(OLD, "text")  # type: ignore[arg-type]
+    assert not OLD.is_current("text")  # type: ignore[arg-type]
+
+
 def test_a_broken_seal_names_the_place_and_not_the_value() -> None:
     for sealed in (PHONE.encode(), sealed_phone(NEW), sealed_phone()[:-1]):
         with pytest.raises(SealBroken) as caught:

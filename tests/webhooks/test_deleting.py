@@ -32,7 +32,7 @@ from app.settings import settings
 from app.tasks import KINDS
 from app.webhook_sender import PER_ENDPOINT
 from tests.factories import Person, Places, make_resident, make_staff
-from tests.stories import begin, problem
+from tests.stories import begin, complaints, problem
 from tests.webhooks.receiver import Receiver
 from tests.webhooks.test_delivering import (
     PATH,
@@ -149,6 +149,10 @@ async def test_nothing_of_it_is_left_but_its_number(
     async with db.reading() as session:
         row = await session.get_one(WebhookEndpoint, UUID(endpoint_id))
     assert (row.url, row.name, row.is_active) == ("", "test", False)
+    query = {"endpoint_id": endpoint_id}
+    answer = await client.get("/v1/webhook-deliveries", headers=admin.headers, params=query)
+    complaint = ("query.endpoint_id", "unknown_webhook_endpoint")
+    assert complaints(problem(answer, 422, "invalid_input")) == [complaint]
     assert (await _told(db, endpoint_id))[-1] == ("webhook_endpoint.deleted", admin.id)
 
 
