@@ -1,5 +1,6 @@
 """Message push: the published examples, every kind of tampering, and the odd shapes WeChat has been seen to send."""
 
+import asyncio
 import base64
 import json
 from collections.abc import Mapping
@@ -307,7 +308,7 @@ async def test_pushes_of_the_sandbox_open(rig: Rig) -> None:
     trace_id = await rig.wechat.media_check_async("https://example.com/sandbox-risky.jpg", openid)
     await rig.order("/subscriptions", openid=openid, template_id=TEMPLATE)
     await rig.order(f"/media-checks/{trace_id}/verdict", errcode=-1008)
-    events = [_open(rig, push_at(rig.clock.now())) for _ in range(3)]
+    events = [await _open(rig, push_at(rig.clock.now())) for _ in range(3)]
     checked = [event for event in events if isinstance(event, MediaChecked)]
     assert [event.trace_id for event in checked] == [trace_id, trace_id]
     assert {event.suggestion for event in checked} == {Suggestion.RISKY, None}
@@ -319,10 +320,14 @@ async def test_pushes_of_the_sandbox_open(rig: Rig) -> None:
 async def test_plain_pushes_of_the_sandbox_open() -> None:
     async with open_rig(push_aes_key="") as rig:
         await rig.order("/pushes", Event="debug_demo")
-        assert _open(rig, push_at(rig.clock.now(), aes_key="")).name == "debug_demo"
+        assert (await _open(rig, push_at(rig.clock.now(), aes_key=""))).name == "debug_demo"
 
 
-def _open(rig: Rig, push: MessagePush) -> PushEvent:
+async def _open(rig: Rig, push: MessagePush) -> PushEvent:
+    """The next one, which may still be on its way."""
+    async with asyncio.timeout(5):
+        while not rig.mailbox.pushes:  # noqa: ASYNC110 - a mailbox tells nobody
+            await asyncio.sleep(0.01)
     url, body = rig.mailbox.pushes.pop(0)
     return push.open(dict(parse_qsl(urlsplit(url).query)), body)
 
