@@ -40,7 +40,7 @@ from app.models.base import UtcDateTime
 from app.models.hazards import OPEN, Hazard, HazardLevel, HazardStatus
 from app.models.regions import RegionAncestor
 from app.services import filters, hazard_access, hazard_categories
-from app.services.hazard_views import LISTED_FOR_HANDLERS, LISTED_FOR_PUBLIC, ListedRow, summarise
+from app.services.hazard_summaries import LISTED_FOR_HANDLERS, LISTED_FOR_PUBLIC, ListedRow, summarise
 from app.settings import settings
 
 Whose = Literal["mine", "public", "handled"]

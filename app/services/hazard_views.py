@@ -4,25 +4,20 @@ One statement and one rendering serve reads and the answers to writes. Answers a
 `app/schemas/hazards.py` would make of the same values; a test holds the two together.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from operator import methodcaller
 from typing import TypedDict, cast
 from uuid import UUID
 
 from sqlalchemy import (
-    ColumnElement,
     Label,
-    Select,
     Text,
     Uuid,
     bindparam,
     case,
     exists,
     false,
-    or_,
     select,
-    true,
     type_coerce,
 )
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -59,7 +54,7 @@ _NOT_YET = {
     "departments": None,
 }
 """What a new hazard has not, or does not tell, beside its own columns."""
-_open_description = vault.opener(Hazard.__tablename__, Hazard.description_sealed.key)
+open_description = vault.opener(Hazard.__tablename__, Hazard.description_sealed.key)
 _open_address = vault.opener(Hazard.__tablename__, Hazard.address_sealed.key)
 _open_nickname = vault.opener(Resident.__tablename__, Resident.nickname_sealed.key)
 _open_phone = vault.opener(Resident.__tablename__, Resident.phone_sealed.key)
@@ -85,35 +80,6 @@ class HazardRow(TypedDict):
     due_at: datetime | None
     overdue_at: datetime | None
     created_at: datetime
-
-
-class ListedRow(HazardRow):
-    """A row of a list, with the first picture that the caller may see."""
-
-    picture_id: UUID | None
-
-
-_Listed = tuple[
-    UUID,
-    int,
-    UUID,
-    UUID,
-    str,
-    str,
-    str | None,
-    str,
-    bytes | None,
-    float,
-    float,
-    UUID | None,
-    int,
-    datetime | None,
-    datetime | None,
-    datetime,
-    UUID | None,
-]
-"""The values of a `ListedRow`."""
-_VALUES = methodcaller("values")
 
 
 class _Row(HazardRow):
@@ -148,7 +114,7 @@ def _text(column: InstrumentedAttribute[object]) -> Label[str]:
     return type_coerce(column, Text).label(column.key)
 
 
-_COLUMNS = (
+COLUMNS = (
     Hazard.id,
     Hazard.version,
     Hazard.community_id,
@@ -189,12 +155,12 @@ _MORE_COLUMNS = (
     Staff.display_name_sealed,
     Staff.username,
 )
-_ME = bindparam("me", type_=Uuid())
+ME = bindparam("me", type_=Uuid())
 _SUPPORTED = case(
     (
         Hazard.supporters > 0,
         exists()
-        .where(HazardSupport.hazard_id == Hazard.id, HazardSupport.resident_id == _ME)
+        .where(HazardSupport.hazard_id == Hazard.id, HazardSupport.resident_id == ME)
         .correlate(Hazard),
     ),
     else_=false(),
@@ -236,7 +202,7 @@ _DEPARTMENTS = json_list(
 )
 _WHOLE = (
     select(
-        *_COLUMNS,
+        *COLUMNS,
         *_MORE_COLUMNS,
         _SUPPORTED.label("supported"),
         _PICTURES.label("pictures"),
@@ -249,22 +215,6 @@ _WHOLE = (
 _READ: Hot[_Row] = Hot(_WHOLE)
 _READ_AS_RESIDENT: Hot[_Row] = Hot(_WHOLE.where(hazard_access.VISIBLE_TO_RESIDENTS), planned_once=True)
 _READ_AS_STAFF: Hot[_Row] = Hot(_WHOLE.where(hazard_access.HANDLED), planned_once=True)
-
-
-def _listed(seen: ColumnElement[bool]) -> Select[*tuple[object, ...]]:
-    picture = (
-        select(Media.id)
-        .where(media.belongs_to(Hazard.id), Media.purpose == MediaPurpose.HAZARD, seen)
-        .order_by(Media.created_at, Media.position)
-        .limit(1)
-        .correlate(Hazard)
-    )
-    return select(*_COLUMNS, picture.scalar_subquery().label("picture_id"))
-
-
-LISTED_FOR_PUBLIC = _listed(or_(media.SHOWN_TO_PUBLIC, Hazard.reporter_id == _ME))
-LISTED_FOR_HANDLERS = _listed(true())
-"""What a list asks of each hazard: a `ListedRow`."""
 
 
 async def find(session: AsyncSession, caller: Caller, hazard_id: UUID) -> Hazard:
@@ -307,60 +257,6 @@ def _picture(taken: media.Taken) -> _Picture:
     return (str(taken["id"]), taken["content_type"], *size, taken["purpose"], taken["review"])
 
 
-def summarise(caller: Caller, rows: Sequence[ListedRow], *, public: bool = False) -> list[Json]:
-    """The hazards of a list, each a `HazardSummary`; `public` ones as everybody may see them.
-
-    How far away they are is for whoever knows from where.
-    """
-    link, items = media.links("thumbnail"), list[Json]()
-    is_resident, me = caller.is_resident, caller.id
-    handles = not (public or is_resident)
-    # By their places: to look each value up by its name takes a fifth of a page's time.
-    for (
-        id_,
-        version,
-        community_id,
-        region_id,
-        category,
-        status,
-        outcome,
-        public_state,
-        description,
-        lng,
-        lat,
-        reporter_id,
-        supporters,
-        due_at,
-        overdue_at,
-        created_at,
-        picture_id,
-    ) in cast(Iterable[_Listed], map(_VALUES, rows)):
-        mine = is_resident and reporter_id == me
-        inside = mine or handles
-        readable = inside or public_state == PublicState.VISIBLE
-        item: Json = {
-            "id": str(id_),
-            "community_id": str(community_id),
-            "region_id": str(region_id),
-            "category": category,
-            "status": status,
-            "level": LEVEL_OF.get(status),
-            "outcome": outcome,
-            "description": _open_description(description, id_) if readable else None,
-            "location": {"lng": lng, "lat": lat, "datum": "gcj02"},
-            "supporters": supporters,
-            "mine": mine,
-            "thumbnail_url": link(picture_id) if picture_id else None,
-            "distance_m": None,
-            "due_at": due_at if inside else None,
-            "overdue": overdue_at is not None,
-            "created_at": created_at,
-            "version": version,
-        }
-        items.append(item)
-    return items
-
-
 def _whole(caller: Caller, row: _Row) -> Json:
     inside = _is_inside(caller, row)
     readable = inside or row["public_state"] == PublicState.VISIBLE
@@ -374,7 +270,7 @@ def _whole(caller: Caller, row: _Row) -> Json:
         "source": row["source"],
         "status": row["status"],
         "level": LEVEL_OF.get(row["status"]),
-        "description": _open_description(row["description_sealed"], row["id"]) if readable else None,
+        "description": open_description(row["description_sealed"], row["id"]) if readable else None,
         "location": {"lng": row["lng"], "lat": row["lat"], "datum": "gcj02"},
         "address": _open_address(row["address_sealed"], row["id"]) if inside else None,
         "anonymous": row["anonymous"],

@@ -15,7 +15,6 @@ from app import clock
 from app.crypto import Keyring, Vault
 from app.db import Database
 from app.ids import new_id
-from app.keys import vault as current_vault
 from app.models.households import Household, HouseholdRelation, HouseholdStatus
 from app.models.idempotency import IdempotencyKey
 from app.models.residents import Resident
@@ -301,7 +300,7 @@ async def _mine_by_kid(db: Database, people: list[UUID]) -> Counter[str]:
         rows = await session.execute(select(sealed.table).where(sealed.table.c.id.in_(people)))
         for row in rows.mappings():
             values = [row[f"{name}_sealed"] for name in sealed.names]
-            counted.update(current_vault.kid_of(value) for value in values if value)
+            counted.update(value[1:9].rstrip(b"\0").decode() for value in values if value)
     return counted
 
 
